@@ -1,1 +1,13 @@
-//! .
+//! What the patterns mean, as functions from values to values.
+//!
+//! Nothing here does IO, reads a clock or draws randomness: time and random bits are arguments, so
+//! every rule can be tested without a broker, a server or a cluster. The shells around it are
+//! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod dead_letter;
+pub mod decide;
+pub mod message;
+pub mod names;
+pub mod object;

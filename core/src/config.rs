@@ -1,0 +1,312 @@
+//! The runtime configuration: what the operator (or `weir run`) writes and the data plane reads.
+//!
+//! One [`ObjectConfig`] is one JSON document, one file. A process reads every `*.json` below its
+//! configuration folder and serves the objects it finds; it holds everything it needs, so that a
+//! process never asks the Kubernetes API. Credentials are never in it, only paths of mounted files.
+//!
+//! The format is versioned. A reader refuses a version it does not know and keeps what it had.
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::ObjectKey;
+
+/// The version that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Everything a process needs to serve one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectConfig {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The object.
+    pub object: ObjectKey,
+    /// UID of the object; broker topology is owned by it. The local runtime makes one up.
+    pub uid: String,
+    /// `metadata.generation` that this was made from, for `/config` and logs.
+    pub generation: i64,
+    /// Where its messages live.
+    pub bus: BusConfig,
+    /// The queue.
+    pub queue: QueueConfig,
+    /// Present where this process takes messages in over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake: Option<IntakeConfig>,
+    /// Present where this process delivers messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerConfig>,
+}
+
+/// A connection to a broker. Equal values share one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum BusConfig {
+    /// NATS JetStream, 2.12 or newer.
+    #[serde(rename_all = "camelCase")]
+    Nats {
+        /// `nats://host:port` or `tls://host:port`.
+        servers: Vec<String>,
+        /// Mounted `.creds` file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials_file: Option<String>,
+        /// Mounted CA certificate; the system's roots otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca_file: Option<String>,
+    },
+    /// Inside this process: `weir run` and tests. Lost when it ends.
+    Memory {},
+}
+
+/// The queue of one object: what broker topology is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueConfig {
+    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls.
+    pub limit: u32,
+    /// Most messages of one call; 1 means no batches.
+    pub batch_max: u32,
+    /// How long a delivery may stay without a sign of life before another process gets it, seconds.
+    pub lease_seconds: u32,
+    /// Copies of each stream (NATS R).
+    pub replicas: u32,
+    /// Most messages waiting, after which the intake answers 429.
+    pub capacity: u64,
+    /// How long dead letters are kept, seconds.
+    pub dead_letter_retention_seconds: u64,
+}
+
+/// How messages come in over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntakeConfig {
+    /// HTTP methods that publish, upper case.
+    pub methods: Vec<String>,
+    /// Largest body, bytes.
+    pub max_body_bytes: u64,
+    /// Status of an accepted request, 200 to 299.
+    pub status: u16,
+    /// Signature check over the raw body; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifyConfig>,
+    /// Deduplication; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<DeduplicateConfig>,
+    /// Delay of every message that does not ask for its own, seconds.
+    #[serde(default)]
+    pub delay_seconds: u32,
+    /// Whether CloudEvents (structured, batch) and `weir-*` request headers are honoured: true for
+    /// queues, false for webhooks, whose senders are strangers.
+    pub publish_api: bool,
+}
+
+/// A signature scheme and where its keys are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerifyConfig {
+    /// How the sender signs.
+    pub scheme: SignatureScheme,
+    /// Folder whose files are the valid keys (a mounted Secret), read again when it changes.
+    pub keys_dir: String,
+    /// Greatest distance between the signed time and now, seconds.
+    pub tolerance_seconds: u32,
+    /// Only for [`SignatureScheme::HmacSha256`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac: Option<HmacConfig>,
+}
+
+/// The schemes of `spec.verify.scheme`, without `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SignatureScheme {
+    /// Standard Webhooks: `v1` HMAC-SHA256 and `v1a` ed25519.
+    StandardWebhooks,
+    /// `x-hub-signature-256`.
+    GitHub,
+    /// `stripe-signature`.
+    Stripe,
+    /// `x-slack-signature`, `v0`.
+    Slack,
+    /// `x-shopify-hmac-sha256`.
+    Shopify,
+    /// HMAC-SHA256 in a header of the sender's choice.
+    HmacSha256,
+}
+
+/// Where a plain HMAC-SHA256 signature is and what it covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HmacConfig {
+    /// Header that holds the signature, lower case.
+    pub header: String,
+    /// How it is written.
+    pub encoding: HmacEncoding,
+    /// Text before it, `sha256=`.
+    #[serde(default)]
+    pub prefix: String,
+    /// What is signed.
+    #[serde(default)]
+    pub payload: HmacPayload,
+}
+
+/// Text form of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HmacEncoding {
+    /// Hexadecimal, either case.
+    Hex,
+    /// Standard base64.
+    Base64,
+}
+
+/// What a plain HMAC covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HmacPayload {
+    /// The raw body.
+    #[default]
+    Body,
+}
+
+/// What makes two messages the same, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeduplicateConfig {
+    /// Where the identity comes from.
+    pub by: DeduplicateBy,
+    /// Header, lower case; only for [`DeduplicateBy::Header`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// How long an identity is remembered, seconds.
+    pub window_seconds: u32,
+}
+
+/// Where a message's identity comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeduplicateBy {
+    /// `idempotency-key`, else the CloudEvents `id` with its `source`.
+    MessageId,
+    /// SHA-256 of the body.
+    ContentHash,
+    /// A header of the sender's choice.
+    Header,
+}
+
+/// How messages go out to a handler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConsumerConfig {
+    /// Who gets them.
+    pub target: TargetConfig,
+    /// How a request is made.
+    pub protocol: Protocol,
+    /// Longest call, seconds.
+    pub timeout_seconds: u32,
+    /// Calls at once from this process.
+    pub per_replica: u32,
+    /// Longest wait for a batch to fill, seconds; only with `queue.batchMax` above 1.
+    #[serde(default)]
+    pub batch_window_seconds: u32,
+    /// Retries and their end.
+    pub retry: RetryConfig,
+    /// Nothing is pulled while true.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Who gets the messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum TargetConfig {
+    /// A handler beside this process.
+    #[serde(rename_all = "camelCase")]
+    Handler {
+        /// `http://127.0.0.1:8080/`.
+        url: String,
+        /// Path that answers 2xx when the handler is ready; otherwise an open port is enough.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        readiness_path: Option<String>,
+    },
+    /// Any HTTP endpoint; checked against the rules for outgoing addresses.
+    Url {
+        /// `http://` or `https://`.
+        url: String,
+    },
+}
+
+/// How a message becomes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// CloudEvents over HTTP, binary mode; a batch in batched mode.
+    CloudEvents,
+    /// The original method, path suffix, headers and body.
+    #[serde(rename = "HTTP")]
+    Http,
+}
+
+/// Retries and their end (`kinds.md`, `retry`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryConfig {
+    /// Outcomes that may fail, 1 or more; the last one dead-letters.
+    pub max_attempts: u32,
+    /// Pause after the first failure, seconds.
+    pub initial_seconds: u32,
+    /// Growth from one pause to the next, 1 or more.
+    pub multiplier: u32,
+    /// Longest pause, seconds.
+    pub max_seconds: u32,
+    /// Older messages are dead-lettered instead of tried, seconds from acceptance.
+    pub max_age_seconds: u64,
+    /// Statuses that dead-letter at once.
+    pub permanent_statuses: Vec<u16>,
+}
+
+/// Why a document cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseConfigError {
+    /// Not JSON, or not this shape.
+    #[error("not a runtime configuration: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// Written by another release.
+    #[error("runtime configuration has version {found}, this build reads version {VERSION}")]
+    Version {
+        /// What the document says.
+        found: u64,
+    },
+}
+
+impl ParseConfigError {
+    /// A short stable word for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Shape(_) => "Shape",
+            Self::Version { .. } => "Version",
+        }
+    }
+}
+
+impl ObjectConfig {
+    /// Reads one document. The version is looked at first, so that a newer document is named as such
+    /// and not as malformed.
+    pub fn parse(text: &[u8]) -> Result<Self, ParseConfigError> {
+        #[derive(Deserialize)]
+        struct OnlyVersion {
+            version: u64,
+        }
+        let OnlyVersion { version } = serde_json::from_slice(text)?;
+        if version != u64::from(VERSION) {
+            return Err(ParseConfigError::Version { found: version });
+        }
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// Writes one document, indented, ending with a newline.
+    pub fn to_json(&self) -> String {
+        let mut text =
+            serde_json::to_string_pretty(self).expect("a configuration has only string keys");
+        text.push('\n');
+        text
+    }
+
+    /// Name of the file (and ConfigMap key) that holds it: `webhook.stripe.json`.
+    pub fn file_name(object: &ObjectKey) -> String {
+        format!("{}.{}.json", object.kind.lower(), object.name)
+    }
+}
