@@ -1,1 +1,19 @@
-//! .
+//! Brokers at the level of meaning.
+//!
+//! This crate does not wrap the calls of a broker; it offers what the patterns need, each with a
+//! written guarantee, once per transport. `weir-conformance` holds every transport to the same
+//! suite. The decisions (what to retry, when to give up) are not made here but in `weir-core`.
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod error;
+pub mod queue;
+pub mod transport;
+
+pub use clock::{Clock, SystemClock};
+pub use error::BrokerError;
+pub use queue::{
+    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
+    StoredMessage, WorkQueue,
+};
+pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};

@@ -1,0 +1,217 @@
+//! A work queue: competing consumers under one global limit, durable delayed retry, deduplication
+//! and dead letters.
+//!
+//! # Guarantees
+//! Every transport keeps these, and the conformance suite has a test of the same name for each.
+//!
+//! 1. **Stored before it returns**: [`WorkQueue::publish`] returns after the broker stored the
+//!    message as durably as it stores anything.
+//! 2. **Exact global limit**: over all consumers of all processes, deliveries that are neither
+//!    settled nor past their lease never exceed `limit` (with batches: calls, by [`Permit`]). A
+//!    change of the limit takes effect without a restart; lowering it drains.
+//! 3. **A limit costs nothing**: a message that waits for a slot is not received, so no count rises.
+//! 4. **Give-back costs no attempt** and makes the message deliverable at once.
+//! 5. **Retry is durable and holds no slot**: it survives the kill of every process and is delivered
+//!    not before its time.
+//! 6. **Attempts survive**: `attempts` counts failed outcomes exactly, and unfinished calls
+//!    that provably began, over restarts of everything. It never counts a delivery whose handler
+//!    was not called.
+//! 7. **Lease**: without [`Lease::extend`] for `lease_seconds` the message is delivered again.
+//! 8. **Dedup is atomic with the publish**: of all publications of one identity inside the window
+//!    exactly one is stored, also when the message was settled meanwhile and the broker restarted.
+//! 9. **Dead letter before acknowledgement**: the dead letter is stored before the message leaves the
+//!    queue, once per message however often the operation is repeated.
+//! 10. **Looking does not consume**: [`WorkQueue::peek`] and the dead-letter readers change nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use weir_core::dead_letter::{DeadLetter, Failure};
+use weir_core::message::Message;
+
+use crate::error::BrokerError;
+
+/// A message to be stored.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The message.
+    pub message: Message,
+    /// Identity and window; `None` stores it in any case.
+    pub dedup: Option<(String, Duration)>,
+    /// Not delivered before this has passed.
+    pub delay: Duration,
+}
+
+/// What became of a [`Publication`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Id of the stored message: of the first one where this was a duplicate.
+    pub id: String,
+    /// True when nothing was stored because the identity is known.
+    pub duplicate: bool,
+}
+
+/// Numbers of one queue, for status and metrics. Each is read from the broker, none is counted here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Waiting for a slot.
+    pub ready: u64,
+    /// Delivered and not settled.
+    pub in_flight: u64,
+    /// Waiting for a retry or a delay to pass.
+    pub delayed: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest ready or in-flight message was stored.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A message seen by [`WorkQueue::peek`].
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// The message.
+    pub message: Message,
+    /// Attempts counted so far.
+    pub attempts: u32,
+    /// When a delayed message becomes deliverable; `None` for one that is ready or in flight.
+    pub due: Option<Timestamp>,
+    /// Position, for the next page.
+    pub position: u64,
+}
+
+/// A dead letter with its position, for the next page.
+#[derive(Clone, Debug)]
+pub struct StoredDeadLetter {
+    /// The dead letter.
+    pub letter: DeadLetter,
+    /// Position in the order of arrival.
+    pub position: u64,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// In order of position.
+    pub items: Vec<T>,
+    /// Pass it as `after` for the next page; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// A work queue. See the module for what is guaranteed.
+#[async_trait]
+pub trait WorkQueue: Send + Sync + 'static {
+    /// Stores a message. May be repeated after an error: give it a dedup identity where a repeat
+    /// must not store it twice.
+    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError>;
+
+    /// Starts to consume. The topology must exist.
+    async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError>;
+
+    /// Waits for one of the `limit` permits to make a batched call. Only for queues with
+    /// `batch_max` above 1; other queues are limited by deliveries alone.
+    async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError>;
+
+    /// Numbers of now.
+    async fn depth(&self) -> Result<Depth, BrokerError>;
+
+    /// Messages that are ready, in flight or delayed, after position `after`, at most `limit`.
+    async fn peek(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredMessage>, BrokerError>;
+
+    /// Dead letters after position `after`, oldest first, at most `limit`.
+    async fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredDeadLetter>, BrokerError>;
+
+    /// The dead letter of a message.
+    async fn dead_letter(&self, id: &str) -> Result<Option<StoredDeadLetter>, BrokerError>;
+
+    /// Largest [`Message::wire_len`] that can be stored *and* later dead-lettered with its envelope,
+    /// bytes. Known after the first connection; before, a safe guess.
+    fn max_message_bytes(&self) -> usize;
+}
+
+/// One consumer of a queue: pulls only what was asked for, buffers nothing that nobody waits for.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Says that `more` further deliveries can be started at once.
+    fn want(&mut self, more: usize);
+
+    /// Deliveries asked for and not yet handed out.
+    fn wanted(&self) -> usize;
+
+    /// The next delivery. Cancel safe. Waits for ever while there is none; survives loss of
+    /// the broker, of leaders and of heartbeats by asking again. `None` after [`Consumer::stop`],
+    /// when everything that was on its way has been handed out.
+    ///
+    /// An error means that the queue cannot be consumed as it is (its topology is gone); the
+    /// consumer stays usable and waits for the topology on the next call.
+    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError>;
+
+    /// Asks for nothing more. What is already on its way still comes out of [`Consumer::next`].
+    async fn stop(&mut self);
+}
+
+/// One message, held under a lease.
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// Attempts that counted before this delivery.
+    pub attempts: u32,
+    /// True when the broker had delivered it before without a settlement.
+    pub redelivered: bool,
+    /// Holds it and settles it.
+    pub lease: Arc<dyn Lease>,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("id", &self.message.id)
+            .field("attempts", &self.attempts)
+            .field("redelivered", &self.redelivered)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to handle one delivery. Each method may be repeated after an error until it succeeds;
+/// exactly one of the settlements (`ack`, `retry`, `dead_letter`, `give_back`) is to succeed.
+#[async_trait]
+pub trait Lease: Send + Sync + 'static {
+    /// Records, where that is needed to count it, that the handler is about to be called. To be
+    /// awaited before every call.
+    async fn begin(&self) -> Result<(), BrokerError>;
+
+    /// Keeps the message for another `lease_seconds`. Call it every third of that.
+    async fn extend(&self) -> Result<(), BrokerError>;
+
+    /// It was handled. Returns after the broker confirmed the removal.
+    async fn ack(&self) -> Result<(), BrokerError>;
+
+    /// Delivers it again after `delay`, with `attempts` counted.
+    async fn retry(&self, delay: Duration, attempts: u32) -> Result<(), BrokerError>;
+
+    /// Gives it up: stores the dead letter, then removes it from the queue.
+    async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError>;
+
+    /// Puts it back at once, with nothing counted.
+    async fn give_back(&self) -> Result<(), BrokerError>;
+}
+
+/// The right to make one batched call. Not released (process killed), it comes back after
+/// `lease_seconds`.
+#[async_trait]
+pub trait Permit: Send + Sync + 'static {
+    /// Keeps it for another `lease_seconds`.
+    async fn extend(&self) -> Result<(), BrokerError>;
+
+    /// Gives it back.
+    async fn release(&self) -> Result<(), BrokerError>;
+}
