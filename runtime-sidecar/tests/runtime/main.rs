@@ -3,5 +3,7 @@
 mod batch;
 mod consumer;
 mod harness;
+mod intake;
 mod lifecycle;
 mod path;
+mod servers;
