@@ -6,4 +6,3 @@ mod harness;
 mod intake;
 mod lifecycle;
 mod path;
-mod servers;
