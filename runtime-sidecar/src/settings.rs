@@ -43,6 +43,8 @@ pub struct Settings {
 pub struct HttpLimits {
     /// Connections at once; more wait in the kernel.
     pub connections: usize,
+    /// Connections at once that have sent the head of a request. Each takes about 17 KiB.
+    pub served: usize,
     /// A request's head must be complete by then.
     pub header_deadline: Duration,
     /// A request's body must be complete by then.
@@ -79,7 +81,8 @@ impl Default for Settings {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            connections: 8192,
+            connections: 16 * 1024,
+            served: 2048,
             header_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(30),
             idle: Duration::from_secs(75),

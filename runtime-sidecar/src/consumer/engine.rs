@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +25,9 @@ use crate::supervise::{RunError, TICK, panicked};
 
 /// Longest pause between two tries to consume a queue that cannot be consumed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Messages of one round: others want to run, too.
+const MOST_IN_A_ROUND: usize = 64;
 
 /// What a task of the engine hands back.
 type Ended = (Option<Slot>, Verdict);
@@ -54,10 +58,7 @@ pub async fn run(engine: Engine) -> Result<(), RunError> {
         heart.beat();
         let event = work.event().await;
         work.take_in(event)?;
-        // Everything else that has ended meanwhile, so that one request asks for all free slots.
-        while let Some(ended) = work.running.try_join_next() {
-            work.take_in(Event::Ended(ended))?;
-        }
+        work.take_in_all()?;
     }
     shared.consumer.pulling.store(false, Ordering::Relaxed);
     Ok(())
@@ -279,6 +280,21 @@ impl Work {
             () = self.engine.stop.cancelled(), if !self.stop_seen => Event::Stop,
             () = sleep_until(wake) => Event::Wake,
         }
+    }
+
+    /// Takes in everything else that is there already, so that one round, with one request for all
+    /// free slots, serves many messages.
+    fn take_in_all(&mut self) -> Result<(), RunError> {
+        while let Some(ended) = self.running.try_join_next() {
+            self.take_in(Event::Ended(ended))?;
+        }
+        for _ in 0..MOST_IN_A_ROUND {
+            let Some(arrival) = self.link.next().now_or_never() else {
+                break;
+            };
+            self.take_in(Event::Link(arrival))?;
+        }
+        Ok(())
     }
 
     fn take_in(&mut self, event: Event) -> Result<(), RunError> {
