@@ -152,11 +152,11 @@ pub async fn consumer(queue: &Arc<dyn WorkQueue>, wanted: usize) -> Box<dyn Cons
 
 /// The next delivery, which must come.
 pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
-    match timeout(SOON, consumer.next()).await {
-        Ok(Ok(Some(delivery))) => delivery,
-        Ok(Ok(None)) => panic!("the consumer ended"),
-        Ok(Err(error)) => panic!("the consumer reports {error}"),
-        Err(_) => panic!("no delivery came"),
+    let came = timeout(SOON, consumer.next()).await;
+    match came.unwrap_or_else(|_| panic!("no delivery came")) {
+        Ok(Some(delivery)) => delivery,
+        Ok(None) => panic!("the consumer ended"),
+        Err(error) => panic!("the consumer reports {error}"),
     }
 }
 

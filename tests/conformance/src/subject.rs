@@ -147,8 +147,13 @@ impl Nats {
 
     async fn api(&self, subject: String, body: Value) -> Value {
         let client = async_nats::connect(self.url()).await.unwrap();
+        let payload = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let answer = client
-            .request(format!("$JS.API.{subject}"), body.to_string().into())
+            .request(format!("$JS.API.{subject}"), payload.into())
             .await
             .unwrap();
         let answer: Value = serde_json::from_slice(&answer.payload).unwrap();

@@ -1,5 +1,7 @@
 //! Runs every guarantee on every transport, side by side, and prints what held.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
