@@ -8,6 +8,8 @@
 pub mod config;
 pub mod dead_letter;
 pub mod decide;
+pub mod gate;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod retry;
