@@ -7,11 +7,13 @@
 
 pub mod clock;
 pub mod error;
+pub mod memory;
 pub mod queue;
 pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BrokerError;
+pub use memory::MemoryBroker;
 pub use queue::{
     Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
     StoredMessage, WorkQueue,

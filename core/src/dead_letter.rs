@@ -64,3 +64,16 @@ pub struct DeadLetter {
     /// Why.
     pub failure: Failure,
 }
+
+/// The part of an answer that is kept: at most [`ANSWER_KEPT`] bytes, cut between characters.
+pub fn kept_answer(answer: &str) -> &str {
+    &answer[..answer.floor_char_boundary(ANSWER_KEPT)]
+}
+
+/// Longest line that [`one_line`] makes, in bytes.
+const LONGEST_LINE: usize = 512;
+
+/// One line for people: control characters become spaces, at most 512 bytes.
+pub(crate) fn one_line(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_LINE)].replace(char::is_control, " ")
+}

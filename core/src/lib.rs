@@ -5,9 +5,12 @@
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod config;
 pub mod dead_letter;
 pub mod decide;
+pub mod gate;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod retry;
