@@ -44,3 +44,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- toJson (sortAlpha $plurals) -}}
 {{- end -}}
+
+{{- define "weir.operatorArgs" -}}
+- --sidecar-image={{ include "weir.image" (list . .Values.sidecar.image) }}
+- --image-pull-policy={{ .Values.image.pullPolicy }}
+{{- range .Values.sidecar.pullSecrets }}
+- --image-pull-secret={{ .name }}
+{{- end }}
+{{- if .Values.defaultBus.nats.servers }}
+- --default-bus={{ .Release.Namespace }}/default
+{{- end }}
+{{- range .Values.watchNamespaces }}
+- --watch-namespace={{ . }}
+{{- end }}
+- --deletion-timeout-seconds={{ .Values.operator.deletionTimeoutSeconds }}
+- --log={{ .Values.operator.logLevel }}
+{{- end -}}
