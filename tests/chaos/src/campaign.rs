@@ -135,7 +135,7 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
     };
     let spec = QueueSpec { object: object.clone(), uid: "chaos".into(), config: queue.clone() };
     let transport: Arc<dyn Transport> =
-        weir_broker::connect(&bus, Arc::new(SystemClock)).expect("the bus is well formed");
+        weir_broker::connect(&bus, Arc::new(SystemClock)).await.expect("the bus is well formed");
     let began = Instant::now();
     while let Err(why) = transport.apply_queue(&spec).await {
         assert!(began.elapsed() < Duration::from_secs(20), "topology: {why}");
