@@ -52,7 +52,9 @@ enum Target {
     Handler,
 }
 
-/// Messages that a sidecar may have had in its hands: its share of the limit.
+/// From one kill to the next, about.
+const MEAN_PAUSE: Duration = Duration::from_millis(700);
+/// Short, so that what a killed sidecar held comes again soon.
 const LEASE_SECONDS: u32 = 3;
 
 struct Site {
@@ -82,9 +84,16 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     let producer = Producer::new(site.url.clone());
     let ledger = Arc::new(Ledger::open(&folder.join("producer.ndjson")).expect("writable"));
     let kinds = (settings.flaky_percent, settings.poison_percent, settings.seed);
-    let sending = futures::stream::iter(0..settings.messages).for_each_concurrent(32, |n| {
+    // Messages flow as long as the kills go on, and a little longer.
+    let began = Instant::now();
+    let span = MEAN_PAUSE * (settings.kills_each * 3) as u32 + Duration::from_secs(1);
+    let sending = futures::stream::iter(0..settings.messages).for_each_concurrent(64, |n| {
         let (producer, ledger) = (producer.clone(), Arc::clone(&ledger));
-        async move { producer.send(&ledger, n, body(n, kinds), deadline).await }
+        let due = began + span.mul_f64(n as f64 / settings.messages as f64);
+        async move {
+            tokio::time::sleep_until(due).await;
+            producer.send(&ledger, n, body(n, kinds), deadline).await;
+        }
     });
     let killing = kill(&mut site, settings);
     futures::join!(sending, killing);
