@@ -57,6 +57,13 @@ pub enum BrokerError {
         /// Which broker object.
         what: String,
     },
+    /// The lease ran out before it was settled: the message is somebody else's by now, and nothing
+    /// was done. Drop the delivery; do not repeat.
+    #[error("the lease on message {id} is over; it is delivered again")]
+    LeaseOver {
+        /// Id of the message.
+        id: String,
+    },
     /// Any other refusal of the server.
     #[error("broker refused {operation}: {why}")]
     Refused {
@@ -78,12 +85,16 @@ impl BrokerError {
             Self::Missing { .. } => "TopologyMissing",
             Self::TooLarge { .. } => "MessageTooLarge",
             Self::Full { .. } => "QueueFull",
+            Self::LeaseOver { .. } => "LeaseOver",
             Self::Refused { .. } => "BrokerRefused",
         }
     }
 
     /// Whether the same call may succeed later without a human.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Full { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Full { .. }
+        )
     }
 }

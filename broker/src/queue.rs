@@ -133,6 +133,11 @@ pub trait WorkQueue: Send + Sync + 'static {
     /// The dead letter of a message.
     async fn dead_letter(&self, id: &str) -> Result<Option<StoredDeadLetter>, BrokerError>;
 
+    /// Removes the dead letter at `position`, after it was handled elsewhere (published again, thrown
+    /// away). False when it is not there any more. A letter that the same message left later has a
+    /// position of its own and stays.
+    async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError>;
+
     /// Largest [`Message::wire_len`] that can be stored *and* later dead-lettered with its envelope,
     /// bytes. Known after the first connection; before, a safe guess.
     fn max_message_bytes(&self) -> usize;
@@ -181,8 +186,14 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// The right to handle one delivery. Each method may be repeated after an error until it succeeds;
-/// exactly one of the settlements (`ack`, `retry`, `dead_letter`, `give_back`) is to succeed.
+/// The right to handle one delivery. Each method may be repeated after a transient error until it
+/// succeeds; exactly one of the settlements (`ack`, `retry`, `dead_letter`, `give_back`) is to
+/// succeed.
+///
+/// A lease ends `lease_seconds` after the delivery or the last successful [`Lease::extend`]. After
+/// that everything but `ack` answers [`BrokerError::LeaseOver`] and does nothing, because the
+/// message may be in other hands; `ack` still removes it, because it was handled. Dropping a lease
+/// settles nothing.
 #[async_trait]
 pub trait Lease: Send + Sync + 'static {
     /// Records, where that is needed to count it, that the handler is about to be called. To be

@@ -1,0 +1,436 @@
+//! One queue as a value: every rule of the memory transport, without waiting or locking.
+//!
+//! Spans of time are measured with the `now` that is passed in, times of day with `wall`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use weir_core::config::QueueConfig;
+use weir_core::dead_letter::{DeadLetter, Failure};
+use weir_core::message::Message;
+
+use crate::error::BrokerError;
+use crate::queue::{Depth, Page, Publication, Published, StoredDeadLetter, StoredMessage};
+
+/// Where a stored message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ready,
+    /// Held by the delivery of this number.
+    InFlight {
+        until: Instant,
+        delivery: u64,
+    },
+    Delayed {
+        due: Instant,
+        due_at: Timestamp,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Message,
+    /// Failed outcomes.
+    attempts: u32,
+    /// Calls of this copy that began on a redelivery and did not end.
+    unfinished: u32,
+    delivered: u32,
+    stored_at: Timestamp,
+    place: Place,
+}
+
+/// What a lease needs to find its message again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    position: u64,
+    delivery: u64,
+}
+
+/// A delivery before it got its lease.
+pub(super) struct Handed {
+    pub(super) message: Message,
+    pub(super) attempts: u32,
+    pub(super) redelivered: bool,
+    pub(super) held: Held,
+}
+
+/// One queue.
+pub(super) struct State {
+    pub(super) owner: String,
+    pub(super) orphaned: bool,
+    pub(super) config: QueueConfig,
+    last: u64,
+    entries: BTreeMap<u64, Entry>,
+    ready: BTreeSet<u64>,
+    leases: BTreeSet<(Instant, u64)>,
+    delayed: BTreeSet<(Instant, u64)>,
+    keys: HashMap<String, String>,
+    key_ends: BTreeSet<(Instant, String)>,
+    dead: BTreeMap<u64, (DeadLetter, Instant)>,
+    permits: HashMap<u64, Instant>,
+}
+
+impl State {
+    pub(super) fn new(owner: String, config: QueueConfig) -> Self {
+        Self {
+            owner,
+            orphaned: false,
+            config,
+            last: 0,
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            keys: HashMap::new(),
+            key_ends: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            permits: HashMap::new(),
+        }
+    }
+
+    /// Messages that a removal would lose: waiting and in flight, then dead letters.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.dead.len() as u64)
+    }
+
+    /// Lets time pass: leases and permits end, delays are over, keys and dead letters are forgotten.
+    pub(super) fn tick(&mut self, now: Instant, wall: Timestamp) {
+        while let Some(&(until, position)) = self.leases.first()
+            && until <= now
+        {
+            self.leases.pop_first();
+            self.make_ready(position);
+        }
+        while let Some(&(due, position)) = self.delayed.first()
+            && due <= now
+        {
+            self.delayed.pop_first();
+            // As on a broker, a message that comes back goes to the end.
+            if let Some(mut entry) = self.entries.remove(&position) {
+                let position = self.next();
+                entry.place = Place::Ready;
+                entry.stored_at = wall;
+                self.entries.insert(position, entry);
+                self.ready.insert(position);
+            }
+        }
+        while let Some((end, _)) = self.key_ends.first()
+            && *end <= now
+        {
+            if let Some((_, key)) = self.key_ends.pop_first() {
+                self.keys.remove(&key);
+            }
+        }
+        self.permits.retain(|_, until| *until > now);
+        let kept = Duration::from_secs(self.config.dead_letter_retention_seconds);
+        while let Some(oldest) = self.dead.first_entry()
+            && oldest.get().1 + kept <= now
+        {
+            oldest.remove();
+        }
+    }
+
+    /// When [`State::tick`] has something to do that could start a delivery or free a permit.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let leases = self.leases.first().map(|(at, _)| *at);
+        let delayed = self.delayed.first().map(|(at, _)| *at);
+        let permits = self.permits.values().min().copied();
+        [leases, delayed, permits].into_iter().flatten().min()
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Option<Published> {
+        if let Some((identity, _)) = &publication.dedup
+            && let Some(first) = self.keys.get(identity)
+        {
+            return Some(Published {
+                id: first.clone(),
+                duplicate: true,
+            });
+        }
+        if self.entries.len() as u64 >= self.config.capacity {
+            return None;
+        }
+        let id = publication.message.id.clone();
+        if let Some((identity, window)) = publication.dedup {
+            self.key_ends.insert((now + window, identity.clone()));
+            self.keys.insert(identity, id.clone());
+        }
+        self.store(publication.message, 0, publication.delay, now, wall);
+        Some(Published {
+            id,
+            duplicate: false,
+        })
+    }
+
+    /// The next message, where one is ready and the limit leaves room.
+    pub(super) fn deliver(&mut self, now: Instant) -> Option<Handed> {
+        let per_call = u64::from(self.config.batch_max.max(1));
+        if self.leases.len() as u64 >= u64::from(self.config.limit) * per_call {
+            return None;
+        }
+        let position = self.ready.pop_first()?;
+        let delivery = self.next();
+        let until = now + self.lease();
+        let entry = self.entries.get_mut(&position)?;
+        entry.place = Place::InFlight { until, delivery };
+        entry.delivered += 1;
+        self.leases.insert((until, position));
+        Some(Handed {
+            message: entry.message.clone(),
+            attempts: entry.attempts + entry.unfinished,
+            redelivered: entry.delivered > 1,
+            held: Held { position, delivery },
+        })
+    }
+
+    pub(super) fn begin(&mut self, held: Held) -> bool {
+        let Some(entry) = self.held(held) else {
+            return false;
+        };
+        if entry.delivered > 1 {
+            entry.unfinished += 1;
+        }
+        true
+    }
+
+    pub(super) fn extend(&mut self, held: Held, now: Instant) -> bool {
+        let until = now + self.lease();
+        let Some(entry) = self.held(held) else {
+            return false;
+        };
+        let Place::InFlight {
+            until: old,
+            delivery,
+        } = entry.place
+        else {
+            return false;
+        };
+        entry.place = Place::InFlight { until, delivery };
+        self.leases.remove(&(old, held.position));
+        self.leases.insert((until, held.position));
+        true
+    }
+
+    /// Removes the message, whoever holds it by now: it was handled.
+    pub(super) fn ack(&mut self, held: Held) {
+        self.take(held.position);
+    }
+
+    pub(super) fn retry(
+        &mut self,
+        held: Held,
+        delay: Duration,
+        attempts: u32,
+        now: Instant,
+        wall: Timestamp,
+    ) -> bool {
+        if self.held(held).is_none() {
+            return false;
+        }
+        if let Some(entry) = self.take(held.position) {
+            self.store(entry.message, attempts, delay, now, wall);
+        }
+        true
+    }
+
+    pub(super) fn dead_letter(&mut self, held: Held, failure: &Failure, now: Instant) -> bool {
+        if self.held(held).is_none() {
+            return false;
+        }
+        if let Some(entry) = self.take(held.position) {
+            let letter = DeadLetter {
+                message: entry.message,
+                failure: failure.clone(),
+            };
+            // The letter of the latest death replaces an earlier one of the same message.
+            self.dead
+                .retain(|_, (known, _)| known.message.id != letter.message.id);
+            let position = self.next();
+            self.dead.insert(position, (letter, now));
+        }
+        true
+    }
+
+    pub(super) fn give_back(&mut self, held: Held, begun: bool) -> bool {
+        let Some(entry) = self.held(held) else {
+            return false;
+        };
+        if begun && entry.delivered > 1 {
+            entry.unfinished = entry.unfinished.saturating_sub(1);
+        }
+        if let Place::InFlight { until, .. } = entry.place {
+            self.leases.remove(&(until, held.position));
+        }
+        self.make_ready(held.position);
+        true
+    }
+
+    /// A permit, where fewer than `limit` are out.
+    pub(super) fn permit(&mut self, now: Instant) -> Option<u64> {
+        if self.permits.len() as u64 >= u64::from(self.config.limit) {
+            return None;
+        }
+        let permit = self.next();
+        self.permits.insert(permit, now + self.lease());
+        Some(permit)
+    }
+
+    pub(super) fn extend_permit(&mut self, permit: u64, now: Instant) -> bool {
+        let until = now + self.lease();
+        self.permits
+            .get_mut(&permit)
+            .map(|held| *held = until)
+            .is_some()
+    }
+
+    pub(super) fn release_permit(&mut self, permit: u64) {
+        self.permits.remove(&permit);
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        Depth {
+            ready: self.ready.len() as u64,
+            in_flight: self.leases.len() as u64,
+            delayed: self.delayed.len() as u64,
+            dead: self.dead.len() as u64,
+            oldest: self
+                .entries
+                .values()
+                .filter(|entry| !matches!(entry.place, Place::Delayed { .. }))
+                .map(|entry| entry.stored_at)
+                .min(),
+        }
+    }
+
+    pub(super) fn peek(&self, after: Option<u64>, limit: usize) -> Page<StoredMessage> {
+        let entries = self
+            .entries
+            .range(beyond(after)..)
+            .map(|(position, entry)| StoredMessage {
+                message: entry.message.clone(),
+                attempts: entry.attempts + entry.unfinished,
+                due: match entry.place {
+                    Place::Delayed { due_at, .. } => Some(due_at),
+                    Place::Ready | Place::InFlight { .. } => None,
+                },
+                position: *position,
+            });
+        page(entries, limit, |item| item.position)
+    }
+
+    pub(super) fn dead_letters(&self, after: Option<u64>, limit: usize) -> Page<StoredDeadLetter> {
+        let letters = self
+            .dead
+            .range(beyond(after)..)
+            .map(|(position, (letter, _))| StoredDeadLetter {
+                letter: letter.clone(),
+                position: *position,
+            });
+        page(letters, limit, |item| item.position)
+    }
+
+    pub(super) fn dead_letter_of(&self, id: &str) -> Option<StoredDeadLetter> {
+        self.dead
+            .iter()
+            .find(|(_, (letter, _))| letter.message.id == id)
+            .map(|(position, (letter, _))| StoredDeadLetter {
+                letter: letter.clone(),
+                position: *position,
+            })
+    }
+
+    pub(super) fn remove_dead_letter(&mut self, position: u64) -> bool {
+        self.dead.remove(&position).is_some()
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_secs(u64::from(self.config.lease_seconds))
+    }
+
+    /// The entry, if this delivery still holds it.
+    fn held(&mut self, held: Held) -> Option<&mut Entry> {
+        self.entries.get_mut(&held.position).filter(|entry| {
+            matches!(entry.place, Place::InFlight { delivery, .. } if delivery == held.delivery)
+        })
+    }
+
+    fn make_ready(&mut self, position: u64) {
+        if let Some(entry) = self.entries.get_mut(&position) {
+            entry.place = Place::Ready;
+            self.ready.insert(position);
+        }
+    }
+
+    fn take(&mut self, position: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&position)?;
+        match entry.place {
+            Place::Ready => self.ready.remove(&position),
+            Place::InFlight { until, .. } => self.leases.remove(&(until, position)),
+            Place::Delayed { due, .. } => self.delayed.remove(&(due, position)),
+        };
+        Some(entry)
+    }
+
+    fn store(
+        &mut self,
+        message: Message,
+        attempts: u32,
+        delay: Duration,
+        now: Instant,
+        wall: Timestamp,
+    ) {
+        let position = self.next();
+        let place = if delay.is_zero() {
+            self.ready.insert(position);
+            Place::Ready
+        } else {
+            let due = now + delay;
+            self.delayed.insert((due, position));
+            let span = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
+            let due_at = wall.checked_add(span).unwrap_or(Timestamp::MAX);
+            Place::Delayed { due, due_at }
+        };
+        let entry = Entry {
+            message,
+            attempts,
+            unfinished: 0,
+            delivered: 0,
+            stored_at: wall,
+            place,
+        };
+        self.entries.insert(position, entry);
+    }
+}
+
+/// How a lease that is over is answered.
+pub(super) fn over(id: &str) -> BrokerError {
+    BrokerError::LeaseOver { id: id.to_owned() }
+}
+
+fn beyond(after: Option<u64>) -> u64 {
+    after.map_or(0, |position| position + 1)
+}
+
+fn page<T>(items: impl Iterator<Item = T>, limit: usize, position: impl Fn(&T) -> u64) -> Page<T> {
+    let mut items: Vec<T> = items.take(limit.saturating_add(1)).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more {
+        items.last().map(position)
+    } else {
+        None
+    };
+    Page { items, next }
+}
