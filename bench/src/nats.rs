@@ -38,7 +38,7 @@ impl Site {
             Process::start(nats, &["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &store])?;
         listening(port).await?;
         let url = format!("nats://127.0.0.1:{port}");
-        let transport = weir_broker::connect(&bus(&url), Arc::new(SystemClock))?;
+        let transport = weir_broker::connect(&bus(&url), Arc::new(SystemClock)).await?;
         Ok(Self { url, sidecar, folder, transport, _server: server })
     }
 
