@@ -27,10 +27,8 @@ pub async fn intake(port: u16, nats: &str, subject: String) -> Result<(), Failur
         let (js, subject) = (js.clone(), Arc::clone(&subject));
         async move {
             let Ok(body) = request.into_body().collect().await else { return 400 };
-            match js.publish(subject.to_string(), body.to_bytes()).await {
-                Ok(stored) if stored.await.is_ok() => 202,
-                _ => 503,
-            }
+            let Ok(stored) = js.publish(subject.to_string(), body.to_bytes()).await else { return 503 };
+            if stored.await.is_ok() { 202 } else { 503 }
         }
     })
     .await
