@@ -5,6 +5,7 @@
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod config;
 pub mod dead_letter;
 pub mod decide;

@@ -13,6 +13,8 @@
 
 pub mod conditions;
 pub mod definition;
+pub mod document;
+pub mod lint;
 pub mod messagebus;
 pub mod queueconsumer;
 pub mod rules;
@@ -21,6 +23,8 @@ pub mod status;
 pub mod webhook;
 
 pub use definition::{Kind, all_crds};
+pub use document::Document;
+pub use lint::{Linter, Problem, Severity};
 pub use messagebus::{MessageBus, MessageBusSpec, MessageBusStatus};
 pub use queueconsumer::{QueueConsumer, QueueConsumerSpec};
 pub use status::ConsumerStatus;

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{self, rule, rule_at};
+use crate::rules::{self, SERVER, rule, rule_at};
 use crate::shared::{KeyRef, Resources};
 pub use crate::status::{BusServer, MessageBusStatus};
 
@@ -54,7 +54,7 @@ pub struct Nats {
     /// is enough; more help when one is down. Credentials go into `credentialsSecret`.
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(min = 1, max = 512), regex(pattern = r"^(nats|tls)://[^\s/?#]+$")),
+        inner(length(min = 1, max = 512), regex(pattern = SERVER)),
         extend(
             "x-kubernetes-list-type" = "set",
             "x-kubernetes-validations" = [rule(

@@ -18,6 +18,21 @@ pub const HEADER: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 pub const URL_PATH: &str = r"^/[^\s?#]*$";
 /// An absolute http or https URL.
 pub const HTTP_URL: &str = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$";
+/// An amount, as Kubernetes writes it.
+pub const QUANTITY: &str =
+    r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+/// A relative path of a file.
+pub const FILE: &str = r"^\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)*$";
+/// An absolute path of a directory, not `/`.
+pub const DIRECTORY: &str = r"^(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)+$";
+/// A container image.
+pub const IMAGE: &str = r"^[^\s]+$";
+/// URL of a NATS server.
+pub const SERVER: &str = r"^(nats|tls)://[^\s/?#]+$";
+/// A host name, with or without a wildcard in front.
+pub const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The name of an environment variable.
+pub const VARIABLE: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 
 /// Rule on an object: `rule` must hold, otherwise the user reads `message`.
 pub fn rule(rule: &str, message: &str) -> Value {
@@ -61,4 +76,26 @@ pub fn consumer_rules() -> Vec<Value> {
             "`concurrency.perReplica` must be 1 with protocol `Lambda`, which runs one call a pod: set `concurrency.max` and `scaling.maxReplicas` instead",
         ),
     ]
+}
+
+/// What a pattern of ours means, for readers who do not read regular expressions.
+pub fn pattern_hint(pattern: &str) -> Option<&'static str> {
+    Some(match pattern {
+        LABEL => "lower case letters, digits and `-`, as in `orders-eu`",
+        SUBDOMAIN => "lower case letters, digits, `-` and `.`, as in `stripe-signing`",
+        KEY => "letters, digits, `-`, `_` and `.`, as in `user.creds`",
+        HEADER => "the name of an HTTP header, as in `x-request-id`",
+        URL_PATH => "a path that begins with `/`, without spaces, `?` and `#`",
+        HTTP_URL => "a URL as in `http://audit.billing/in`, without credentials and fragment",
+        QUANTITY => "a number with an optional unit, as in `500m` or `128Mi`",
+        FILE => "a relative path without `..`, as in `tls/ca.crt`",
+        DIRECTORY => "an absolute path without `..` and without `/` at the end, as in `/var/cache`",
+        IMAGE => "an image without spaces, as in `registry.example/acme/billing:1.4`",
+        SERVER => "a URL as in `nats://nats.nats:4222` or `tls://nats.example.com:4222`",
+        HOST => "a host name in lower case, as in `hooks.example.com` or `*.example.com`",
+        VARIABLE => {
+            "letters, digits, `_`, `-` and `.`, not beginning with a digit, as in `LOG_LEVEL`"
+        }
+        _ => return None,
+    })
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{Column, consumer_columns};
-use crate::rules::{self, HEADER, LABEL, rule, rule_at};
+use crate::rules::{self, HEADER, HOST, LABEL, rule, rule_at};
 use crate::shared::delivery::consumes;
 use crate::shared::{
     Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, LocalRef, Retry, Scaling,
@@ -125,7 +125,7 @@ pub struct Route {
         length(max = 16),
         inner(
             length(min = 1, max = 253),
-            regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+            regex(pattern = HOST)
         ),
         extend(
             "x-kubernetes-list-type" = "set",

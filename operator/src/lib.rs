@@ -1,1 +1,1 @@
-//! .
+//! The control plane of Weir.

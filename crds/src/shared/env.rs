@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::OptionalKeyRef;
-use crate::rules::{SUBDOMAIN, rule, rule_at};
+use crate::rules::{SUBDOMAIN, VARIABLE, rule, rule_at};
 
 /// One environment variable.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -24,7 +24,7 @@ pub struct EnvVar {
     /// Name of the variable. Names that start with `WEIR_` are set by Weir.
     #[schemars(
         length(min = 1, max = 256),
-        regex(pattern = "^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+        regex(pattern = VARIABLE)
     )]
     pub name: String,
 
@@ -94,7 +94,7 @@ pub struct EnvFrom {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 128),
-        regex(pattern = "^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+        regex(pattern = VARIABLE)
     )]
     pub prefix: Option<String>,
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EnvFrom, EnvVar, LocalRef, Resources, Toleration, Volume};
-use crate::rules::{SUBDOMAIN, URL_PATH, rule_at};
+use crate::rules::{IMAGE, SUBDOMAIN, URL_PATH, rule_at};
 
 /// Ports of a handler pod that the sidecar uses.
 pub const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 9900..=9909;
@@ -34,7 +34,7 @@ pub const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 9900..=9909;
 ]))]
 pub struct Handler {
     /// Container image, for example `registry.example/acme/billing:1.4`.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
     pub image: String,
 
     /// How the handler is called. Default `CloudEvents`: `POST` of the body with `ce-*` headers.

@@ -7,7 +7,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::rules::rule_at;
+use crate::rules::{QUANTITY, rule_at};
 
 /// An amount of something, as Kubernetes writes it: `500m`, `128Mi`, `2`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -49,7 +49,7 @@ impl JsonSchema for Quantity {
             "description": "An amount, for example 500m, 128Mi or 2.",
             "x-kubernetes-int-or-string": true,
             "maxLength": 32,
-            "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$",
+            "pattern": QUANTITY,
         })
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Quantity;
-use crate::rules::{KEY, SUBDOMAIN, rule, rule_at};
+use crate::rules::{DIRECTORY, FILE, KEY, SUBDOMAIN, rule, rule_at};
 
 /// Something mounted into the handler. Exactly one source is set.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -25,7 +25,7 @@ pub struct Volume {
     /// `/etc/weir`.
     #[schemars(
         length(min = 2, max = 512),
-        regex(pattern = r"^(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)+$")
+        regex(pattern = DIRECTORY)
     )]
     pub mount_path: String,
 
@@ -33,9 +33,7 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 512),
-        regex(
-            pattern = r"^\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)*$"
-        )
+        regex(pattern = FILE)
     )]
     pub sub_path: Option<String>,
 
@@ -119,9 +117,7 @@ pub struct KeyToPath {
     /// Relative path of the file, for example `tls/ca.crt`.
     #[schemars(
         length(min = 1, max = 512),
-        regex(
-            pattern = r"^\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)*$"
-        )
+        regex(pattern = FILE)
     )]
     pub path: String,
 }
