@@ -1,22 +1,40 @@
 //! The part of a spec that every consuming kind has: from messages in a queue to calls of a handler.
 //! Pure.
 
+<<<<<<< HEAD
 use weir_broker::QueueSpec;
 use weir_core::config::{
     ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
     Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
+=======
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weir_broker::QueueSpec;
+use weir_core::config::{
+    ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
+    QueueConfig, RetryConfig, TargetConfig, VERSION,
+>>>>>>> operator
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_crds::conditions::Reason;
 use weir_crds::queueconsumer::{AllowedFrom, AllowedNamespaces};
 use weir_crds::shared::{
+<<<<<<< HEAD
     self, Deduplicate, Delivery, DeletionPolicy, Handler, ScalingProvider, Target, TargetKind,
+=======
+    self, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
+>>>>>>> operator
 };
 
 use crate::bus::{self, Bus};
 use crate::handler_pod::{self, Worker};
 use crate::identity::Identity;
+<<<<<<< HEAD
 use crate::plan::{Config, Plan, Rejected};
+=======
+use crate::kinds::Needs;
+use crate::plan::{Config, Plan, Rejected};
+use crate::runtime::Member;
+>>>>>>> operator
 use crate::world::{Name, Place, World};
 
 /// How long a message stays with a silent process, seconds. Sidecars extend it every third of that.
@@ -70,6 +88,22 @@ pub struct ResolvedHandler {
     pub grace_seconds: u32,
 }
 
+<<<<<<< HEAD
+=======
+/// What the plan of a consuming object depends on.
+pub fn needs(identity: &Identity, delivery: &Delivery<'_>, place: &Place) -> Needs {
+    let namespace = &identity.key.namespace;
+    Needs {
+        buses: bus::candidates(delivery.bus, namespace, place),
+        queue: delivery.to.and_then(|to| target_queue(namespace, to)),
+        service_account: delivery
+            .handler
+            .and_then(|handler| handler.service_account_name.as_ref())
+            .map(|name| Name::new(namespace, name)),
+    }
+}
+
+>>>>>>> operator
 /// Follows the references of a consuming spec and refuses what cannot be done. `max_age_seconds` is
 /// the kind's own bound on a message's age.
 pub fn resolve(
@@ -84,7 +118,15 @@ pub fn resolve(
     let (target, handler, handler_ref) = match (delivery.handler, delivery.to) {
         (Some(handler), None) => {
             let resolved = resolve_handler(identity, handler, delivery, world)?;
+<<<<<<< HEAD
             (handler_target(handler), Some(resolved), handler.image.clone())
+=======
+            (
+                handler_target(handler),
+                Some(resolved),
+                handler.image.clone(),
+            )
+>>>>>>> operator
         }
         (None, Some(to)) => {
             let (url, words) = resolve_target(&identity.key, to, world)?;
@@ -151,8 +193,16 @@ pub fn plan(resolved: &Resolved) -> Plan {
         })
     };
     let consumer = Some(&resolved.consumer);
+<<<<<<< HEAD
     let (worker, delivered_by_runtime) =
         if resolved.handler.is_some() { (consumer, None) } else { (None, consumer) };
+=======
+    let (worker, delivered_by_runtime) = if resolved.handler.is_some() {
+        (consumer, None)
+    } else {
+        (None, consumer)
+    };
+>>>>>>> operator
     let worker = document(None, worker);
     let workloads = match (&resolved.handler, &worker, &resolved.place) {
         (Some(handler), Some(config), Place::Cluster(cluster)) => handler_pod::children(&Worker {
@@ -169,13 +219,40 @@ pub fn plan(resolved: &Resolved) -> Plan {
     Plan {
         bus: resolved.bus.clone(),
         topology: vec![queue_spec(resolved)],
+<<<<<<< HEAD
         config: Config { worker, runtime: document(Some(&resolved.intake), delivered_by_runtime) },
+=======
+        config: Config {
+            worker,
+            runtime: document(Some(&resolved.intake), delivered_by_runtime),
+        },
+>>>>>>> operator
         workloads,
         scaler: None,
         routes: Vec::new(),
     }
 }
 
+<<<<<<< HEAD
+=======
+/// What the shared runtime has to know about a consuming object.
+pub fn member(
+    identity: &Identity,
+    metadata: &ObjectMeta,
+    bus: Option<&str>,
+    keys_secret: Option<String>,
+    world: &World,
+) -> Member {
+    Member {
+        key: identity.key.clone(),
+        owner: identity.owner.clone(),
+        created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+        keys_secret,
+        bus: bus::choose(bus, &identity.key.namespace, world).ok(),
+    }
+}
+
+>>>>>>> operator
 fn queue_spec(resolved: &Resolved) -> QueueSpec {
     QueueSpec {
         object: resolved.identity.key.clone(),
@@ -192,12 +269,26 @@ fn refuse_unsupported(delivery: &Delivery<'_>) -> Result<(), Rejected> {
             "spec.circuitBreaker: this version of Weir has no circuit breakers; remove the field",
         );
     }
+<<<<<<< HEAD
     if delivery.handler.is_some_and(|handler| handler.protocol == shared::Protocol::Lambda) {
+=======
+    if delivery
+        .handler
+        .is_some_and(|handler| handler.protocol == shared::Protocol::Lambda)
+    {
+>>>>>>> operator
         return unsupported(
             "spec.handler.protocol: this version of Weir does not run Lambda images; use CloudEvents or HTTP",
         );
     }
+<<<<<<< HEAD
     if matches!(delivery.scaling.provider, ScalingProvider::Push | ScalingProvider::Builtin) {
+=======
+    if matches!(
+        delivery.scaling.provider,
+        ScalingProvider::Push | ScalingProvider::Builtin
+    ) {
+>>>>>>> operator
         return unsupported(
             "spec.scaling.provider: this version of Weir runs a fixed number of pods; write Auto or None",
         );
@@ -226,11 +317,27 @@ fn resolve_handler(
 fn replicas(delivery: &Delivery<'_>) -> u32 {
     let least = delivery.scaling.min_replicas.max(1);
     let most = delivery.scaling.max_replicas.max(least);
+<<<<<<< HEAD
     delivery.concurrency.max.div_ceil(per_replica(delivery)).clamp(least, most)
 }
 
 fn per_replica(delivery: &Delivery<'_>) -> u32 {
     delivery.concurrency.per_replica.unwrap_or(PER_REPLICA).max(1)
+=======
+    delivery
+        .concurrency
+        .max
+        .div_ceil(per_replica(delivery))
+        .clamp(least, most)
+}
+
+fn per_replica(delivery: &Delivery<'_>) -> u32 {
+    delivery
+        .concurrency
+        .per_replica
+        .unwrap_or(PER_REPLICA)
+        .max(1)
+>>>>>>> operator
 }
 
 fn check_service_account(namespace: &str, account: &str, world: &World) -> Result<(), Rejected> {
@@ -262,9 +369,16 @@ fn handler_target(handler: &Handler) -> TargetConfig {
 /// The queue that a target names, when it is one.
 pub fn target_queue(namespace: &str, to: &Target) -> Option<Name> {
     match (to.kind, &to.name) {
+<<<<<<< HEAD
         (Some(TargetKind::QueueConsumer), Some(name)) => {
             Some(Name::new(to.namespace.as_deref().unwrap_or(namespace), name))
         }
+=======
+        (Some(TargetKind::QueueConsumer), Some(name)) => Some(Name::new(
+            to.namespace.as_deref().unwrap_or(namespace),
+            name,
+        )),
+>>>>>>> operator
         _ => None,
     }
 }
@@ -304,6 +418,7 @@ fn resolve_queue(
             "spec.to names the object itself; its messages would go round for ever",
         ));
     }
+<<<<<<< HEAD
     // Somebody who may not send learns the same whether the queue exists or not.
     let allowed = world
         .queues
@@ -312,17 +427,64 @@ fn resolve_queue(
     match allowed {
         Some(true) => Ok((world.url(&key), format!("QueueConsumer/{}", queue.name))),
         Some(false) => Err(Rejected::new(
+=======
+    let Some(found) = world.queues.get(&queue) else {
+        return Err(Rejected::new(
+            Reason::TargetNotFound,
+            format!("QueueConsumer {queue} not found; create it, or change spec.to"),
+        ));
+    };
+    if queue.namespace != object.namespace && !allows(&found.allowed_from, &object.namespace) {
+        return Err(Rejected::new(
+>>>>>>> operator
             Reason::TargetNotAllowed,
             format!(
                 "QueueConsumer {queue} does not take messages from namespace {}; its owner adds it to spec.allowedFrom, or change spec.to",
                 object.namespace
             ),
+<<<<<<< HEAD
         )),
         None => Err(Rejected::new(
             Reason::TargetNotFound,
             format!("QueueConsumer {queue} not found; create it, or change spec.to"),
         )),
     }
+=======
+        ));
+    }
+    refuse_loop(object, &queue, world)?;
+    Ok((world.url(&key), format!("QueueConsumer/{}", queue.name)))
+}
+
+/// Follows `to` from queue to queue, as far as the world was looked at.
+fn refuse_loop(object: &ObjectKey, first: &Name, world: &World) -> Result<(), Rejected> {
+    let mut path = vec![first.clone()];
+    while let Some(next) = path.last().and_then(|last| next_queue(last, world)) {
+        let is_object = object.kind == Kind::QueueConsumer
+            && next == Name::new(&object.namespace, &object.name);
+        if is_object {
+            let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+            return Err(Rejected::new(
+                Reason::TargetLoop,
+                format!(
+                    "spec.to leads back to this object, through {}; change one of them, or messages go round for ever",
+                    path.join(", ")
+                ),
+            ));
+        }
+        if path.contains(&next) {
+            return Ok(()); // Somebody else's loop: it is reported there.
+        }
+        path.push(next);
+    }
+    Ok(())
+}
+
+/// Where the messages of a queue go on to, when that is a queue.
+pub fn next_queue(queue: &Name, world: &World) -> Option<Name> {
+    let to = world.queues.get(queue)?.to.as_ref()?;
+    target_queue(&queue.namespace, to)
+>>>>>>> operator
 }
 
 fn allows(from: &AllowedFrom, namespace: &str) -> bool {
@@ -356,4 +518,7 @@ pub fn deduplicate(spec: &Deduplicate) -> DeduplicateConfig {
         window_seconds: spec.window_seconds,
     }
 }
+<<<<<<< HEAD
 
+=======
+>>>>>>> operator

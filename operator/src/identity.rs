@@ -35,6 +35,15 @@ impl Identity {
             controller: Some(true),
             block_owner_deletion: Some(true),
         };
+<<<<<<< HEAD
         Self { key, uid, generation: object.meta().generation.unwrap_or(0), owner }
+=======
+        Self {
+            key,
+            uid,
+            generation: object.meta().generation.unwrap_or(0),
+            owner,
+        }
+>>>>>>> operator
     }
 }
