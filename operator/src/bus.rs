@@ -60,17 +60,6 @@ impl BusSecret {
 
 /// The buses that an object of `namespace` may end up with, in the order in which they count.
 pub fn candidates(wanted: Option<&str>, namespace: &str, place: &Place) -> Vec<Name> {
-<<<<<<< HEAD
-    let Place::Cluster(cluster) = place else { return Vec::new() };
-    match wanted {
-        Some(name) => vec![Name::new(namespace, name)],
-        None => {
-            let own = Name::new(namespace, DEFAULT);
-            let fallback = cluster.default_bus.clone().filter(|bus| *bus != own);
-            std::iter::once(own).chain(fallback).collect()
-        }
-    }
-=======
     let Place::Cluster(cluster) = place else {
         return Vec::new();
     };
@@ -80,7 +69,6 @@ pub fn candidates(wanted: Option<&str>, namespace: &str, place: &Place) -> Vec<N
     let own = Name::new(namespace, DEFAULT);
     let fallback = cluster.default_bus.clone().filter(|bus| *bus != own);
     std::iter::once(own).chain(fallback).collect()
->>>>>>> operator
 }
 
 /// Chooses the bus of an object: the one it names, else the namespace's `default`, else the
@@ -96,13 +84,9 @@ pub fn choose(wanted: Option<&str>, namespace: &str, world: &World) -> Result<Bu
         });
     }
     let candidates = candidates(wanted, namespace, &world.place);
-<<<<<<< HEAD
-    let found = candidates.iter().find_map(|name| Some((name, world.buses.get(name)?)));
-=======
     let found = candidates
         .iter()
         .find_map(|name| Some((name, world.buses.get(name)?)));
->>>>>>> operator
     match found {
         Some((name, spec)) => of(name, spec),
         None => Err(not_found(wanted, &candidates)),

@@ -1,40 +1,25 @@
 //! The part of a spec that every consuming kind has: from messages in a queue to calls of a handler.
 //! Pure.
 
-<<<<<<< HEAD
-use weir_broker::QueueSpec;
-use weir_core::config::{
-    ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
-    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
-=======
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_broker::QueueSpec;
 use weir_core::config::{
     ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
     QueueConfig, RetryConfig, TargetConfig, VERSION,
->>>>>>> operator
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_crds::conditions::Reason;
 use weir_crds::queueconsumer::{AllowedFrom, AllowedNamespaces};
 use weir_crds::shared::{
-<<<<<<< HEAD
-    self, Deduplicate, Delivery, DeletionPolicy, Handler, ScalingProvider, Target, TargetKind,
-=======
     self, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
->>>>>>> operator
 };
 
 use crate::bus::{self, Bus};
 use crate::handler_pod::{self, Worker};
 use crate::identity::Identity;
-<<<<<<< HEAD
-use crate::plan::{Config, Plan, Rejected};
-=======
 use crate::kinds::Needs;
 use crate::plan::{Config, Plan, Rejected};
 use crate::runtime::Member;
->>>>>>> operator
 use crate::world::{Name, Place, World};
 
 /// How long a message stays with a silent process, seconds. Sidecars extend it every third of that.
@@ -88,8 +73,6 @@ pub struct ResolvedHandler {
     pub grace_seconds: u32,
 }
 
-<<<<<<< HEAD
-=======
 /// What the plan of a consuming object depends on.
 pub fn needs(identity: &Identity, delivery: &Delivery<'_>, place: &Place) -> Needs {
     let namespace = &identity.key.namespace;
@@ -103,7 +86,6 @@ pub fn needs(identity: &Identity, delivery: &Delivery<'_>, place: &Place) -> Nee
     }
 }
 
->>>>>>> operator
 /// Follows the references of a consuming spec and refuses what cannot be done. `max_age_seconds` is
 /// the kind's own bound on a message's age.
 pub fn resolve(
@@ -118,15 +100,11 @@ pub fn resolve(
     let (target, handler, handler_ref) = match (delivery.handler, delivery.to) {
         (Some(handler), None) => {
             let resolved = resolve_handler(identity, handler, delivery, world)?;
-<<<<<<< HEAD
-            (handler_target(handler), Some(resolved), handler.image.clone())
-=======
             (
                 handler_target(handler),
                 Some(resolved),
                 handler.image.clone(),
             )
->>>>>>> operator
         }
         (None, Some(to)) => {
             let (url, words) = resolve_target(&identity.key, to, world)?;
@@ -193,16 +171,11 @@ pub fn plan(resolved: &Resolved) -> Plan {
         })
     };
     let consumer = Some(&resolved.consumer);
-<<<<<<< HEAD
-    let (worker, delivered_by_runtime) =
-        if resolved.handler.is_some() { (consumer, None) } else { (None, consumer) };
-=======
     let (worker, delivered_by_runtime) = if resolved.handler.is_some() {
         (consumer, None)
     } else {
         (None, consumer)
     };
->>>>>>> operator
     let worker = document(None, worker);
     let workloads = match (&resolved.handler, &worker, &resolved.place) {
         (Some(handler), Some(config), Place::Cluster(cluster)) => handler_pod::children(&Worker {
@@ -219,22 +192,16 @@ pub fn plan(resolved: &Resolved) -> Plan {
     Plan {
         bus: resolved.bus.clone(),
         topology: vec![queue_spec(resolved)],
-<<<<<<< HEAD
-        config: Config { worker, runtime: document(Some(&resolved.intake), delivered_by_runtime) },
-=======
         config: Config {
             worker,
             runtime: document(Some(&resolved.intake), delivered_by_runtime),
         },
->>>>>>> operator
         workloads,
         scaler: None,
         routes: Vec::new(),
     }
 }
 
-<<<<<<< HEAD
-=======
 /// What the shared runtime has to know about a consuming object.
 pub fn member(
     identity: &Identity,
@@ -252,7 +219,6 @@ pub fn member(
     }
 }
 
->>>>>>> operator
 fn queue_spec(resolved: &Resolved) -> QueueSpec {
     QueueSpec {
         object: resolved.identity.key.clone(),
@@ -269,26 +235,18 @@ fn refuse_unsupported(delivery: &Delivery<'_>) -> Result<(), Rejected> {
             "spec.circuitBreaker: this version of Weir has no circuit breakers; remove the field",
         );
     }
-<<<<<<< HEAD
-    if delivery.handler.is_some_and(|handler| handler.protocol == shared::Protocol::Lambda) {
-=======
     if delivery
         .handler
         .is_some_and(|handler| handler.protocol == shared::Protocol::Lambda)
     {
->>>>>>> operator
         return unsupported(
             "spec.handler.protocol: this version of Weir does not run Lambda images; use CloudEvents or HTTP",
         );
     }
-<<<<<<< HEAD
-    if matches!(delivery.scaling.provider, ScalingProvider::Push | ScalingProvider::Builtin) {
-=======
     if matches!(
         delivery.scaling.provider,
         ScalingProvider::Push | ScalingProvider::Builtin
     ) {
->>>>>>> operator
         return unsupported(
             "spec.scaling.provider: this version of Weir runs a fixed number of pods; write Auto or None",
         );
@@ -317,13 +275,6 @@ fn resolve_handler(
 fn replicas(delivery: &Delivery<'_>) -> u32 {
     let least = delivery.scaling.min_replicas.max(1);
     let most = delivery.scaling.max_replicas.max(least);
-<<<<<<< HEAD
-    delivery.concurrency.max.div_ceil(per_replica(delivery)).clamp(least, most)
-}
-
-fn per_replica(delivery: &Delivery<'_>) -> u32 {
-    delivery.concurrency.per_replica.unwrap_or(PER_REPLICA).max(1)
-=======
     delivery
         .concurrency
         .max
@@ -337,7 +288,6 @@ fn per_replica(delivery: &Delivery<'_>) -> u32 {
         .per_replica
         .unwrap_or(PER_REPLICA)
         .max(1)
->>>>>>> operator
 }
 
 fn check_service_account(namespace: &str, account: &str, world: &World) -> Result<(), Rejected> {
@@ -369,16 +319,10 @@ fn handler_target(handler: &Handler) -> TargetConfig {
 /// The queue that a target names, when it is one.
 pub fn target_queue(namespace: &str, to: &Target) -> Option<Name> {
     match (to.kind, &to.name) {
-<<<<<<< HEAD
-        (Some(TargetKind::QueueConsumer), Some(name)) => {
-            Some(Name::new(to.namespace.as_deref().unwrap_or(namespace), name))
-        }
-=======
         (Some(TargetKind::QueueConsumer), Some(name)) => Some(Name::new(
             to.namespace.as_deref().unwrap_or(namespace),
             name,
         )),
->>>>>>> operator
         _ => None,
     }
 }
@@ -418,16 +362,6 @@ fn resolve_queue(
             "spec.to names the object itself; its messages would go round for ever",
         ));
     }
-<<<<<<< HEAD
-    // Somebody who may not send learns the same whether the queue exists or not.
-    let allowed = world
-        .queues
-        .get(&queue)
-        .map(|from| queue.namespace == object.namespace || allows(from, &object.namespace));
-    match allowed {
-        Some(true) => Ok((world.url(&key), format!("QueueConsumer/{}", queue.name))),
-        Some(false) => Err(Rejected::new(
-=======
     let Some(found) = world.queues.get(&queue) else {
         return Err(Rejected::new(
             Reason::TargetNotFound,
@@ -436,20 +370,11 @@ fn resolve_queue(
     };
     if queue.namespace != object.namespace && !allows(&found.allowed_from, &object.namespace) {
         return Err(Rejected::new(
->>>>>>> operator
             Reason::TargetNotAllowed,
             format!(
                 "QueueConsumer {queue} does not take messages from namespace {}; its owner adds it to spec.allowedFrom, or change spec.to",
                 object.namespace
             ),
-<<<<<<< HEAD
-        )),
-        None => Err(Rejected::new(
-            Reason::TargetNotFound,
-            format!("QueueConsumer {queue} not found; create it, or change spec.to"),
-        )),
-    }
-=======
         ));
     }
     refuse_loop(object, &queue, world)?;
@@ -484,7 +409,6 @@ fn refuse_loop(object: &ObjectKey, first: &Name, world: &World) -> Result<(), Re
 pub fn next_queue(queue: &Name, world: &World) -> Option<Name> {
     let to = world.queues.get(queue)?.to.as_ref()?;
     target_queue(&queue.namespace, to)
->>>>>>> operator
 }
 
 fn allows(from: &AllowedFrom, namespace: &str) -> bool {
@@ -518,7 +442,3 @@ pub fn deduplicate(spec: &Deduplicate) -> DeduplicateConfig {
         window_seconds: spec.window_seconds,
     }
 }
-<<<<<<< HEAD
-
-=======
->>>>>>> operator

@@ -35,15 +35,11 @@ impl Identity {
             controller: Some(true),
             block_owner_deletion: Some(true),
         };
-<<<<<<< HEAD
-        Self { key, uid, generation: object.meta().generation.unwrap_or(0), owner }
-=======
         Self {
             key,
             uid,
             generation: object.meta().generation.unwrap_or(0),
             owner,
         }
->>>>>>> operator
     }
 }

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! The control plane of Weir.
-=======
 //! The control plane of Weir: it turns custom resources into workloads, configuration and broker
 //! topology, and says in their status how that went.
 //!
@@ -19,4 +16,3 @@ pub mod pod;
 pub mod pod_security;
 pub mod runtime;
 pub mod world;
->>>>>>> operator

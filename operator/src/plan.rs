@@ -23,14 +23,10 @@ pub struct Rejected {
 impl Rejected {
     /// Makes one.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-<<<<<<< HEAD
-        Self { reason, message: message.into() }
-=======
         Self {
             reason,
             message: message.into(),
         }
->>>>>>> operator
     }
 }
 
@@ -72,17 +68,6 @@ pub enum Route {}
 /// The kinds of Kubernetes objects that plans contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChildKind {
-<<<<<<< HEAD
-    /// `v1` ConfigMap.
-    ConfigMap,
-    /// `v1` Service.
-    Service,
-    /// `apps/v1` Deployment.
-    Deployment,
-    /// `policy/v1` PodDisruptionBudget.
-    PodDisruptionBudget,
-    /// `autoscaling/v2` HorizontalPodAutoscaler.
-=======
     /// `v1` `ConfigMap`.
     ConfigMap,
     /// `v1` `Service`.
@@ -92,7 +77,6 @@ pub enum ChildKind {
     /// `policy/v1` `PodDisruptionBudget`.
     PodDisruptionBudget,
     /// `autoscaling/v2` `HorizontalPodAutoscaler`.
->>>>>>> operator
     HorizontalPodAutoscaler,
 }
 
@@ -112,14 +96,6 @@ impl ChildKind {
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
-<<<<<<< HEAD
-            Self::PodDisruptionBudget => {
-                ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
-            }
-            Self::HorizontalPodAutoscaler => {
-                ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-            }
-=======
             Self::PodDisruptionBudget => (
                 "policy",
                 "v1",
@@ -132,7 +108,6 @@ impl ChildKind {
                 "HorizontalPodAutoscaler",
                 "horizontalpodautoscalers",
             ),
->>>>>>> operator
         };
         let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
         kube::core::ApiResource::from_gvk_with_plural(&gvk, plural)
@@ -170,11 +145,6 @@ impl Child {
         let mut object = serde_json::to_value(object).expect("Kubernetes objects are JSON");
         remove_empty(&mut object);
         let text = |field: &str| {
-<<<<<<< HEAD
-            object["metadata"][field].as_str().expect("children are named").to_owned()
-        };
-        Self { kind, name: text("name"), namespace: text("namespace"), object }
-=======
             object["metadata"][field]
                 .as_str()
                 .expect("children are named")
@@ -186,7 +156,6 @@ impl Child {
             namespace: text("namespace"),
             object,
         }
->>>>>>> operator
     }
 }
 
@@ -227,11 +196,6 @@ pub fn metadata(name: String, object: &ObjectKey, owner: &OwnerReference) -> Obj
 /// Labels of everything that belongs to one object.
 pub fn labels(object: &ObjectKey) -> std::collections::BTreeMap<String, String> {
     [
-<<<<<<< HEAD
-        ("app.kubernetes.io/name".to_owned(), "weir-worker".to_owned()),
-        ("app.kubernetes.io/instance".to_owned(), child_name(object)),
-        ("app.kubernetes.io/component".to_owned(), "worker".to_owned()),
-=======
         (
             "app.kubernetes.io/name".to_owned(),
             "weir-worker".to_owned(),
@@ -241,7 +205,6 @@ pub fn labels(object: &ObjectKey) -> std::collections::BTreeMap<String, String> 
             "app.kubernetes.io/component".to_owned(),
             "worker".to_owned(),
         ),
->>>>>>> operator
         ("app.kubernetes.io/part-of".to_owned(), object.name.clone()),
         (MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned()),
     ]

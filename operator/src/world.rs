@@ -7,14 +7,8 @@ use std::collections::BTreeMap;
 
 use weir_core::config::BusConfig;
 use weir_core::object::ObjectKey;
-<<<<<<< HEAD
-use weir_crds::MessageBusSpec;
-use weir_crds::queueconsumer::AllowedFrom;
-use weir_crds::shared::Resources;
-=======
 use weir_crds::shared::Resources;
 use weir_crds::{MessageBusSpec, QueueConsumerSpec};
->>>>>>> operator
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,14 +22,10 @@ pub struct Name {
 impl Name {
     /// Makes one from its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-<<<<<<< HEAD
-        Self { namespace: namespace.into(), name: name.into() }
-=======
         Self {
             namespace: namespace.into(),
             name: name.into(),
         }
->>>>>>> operator
     }
 }
 
@@ -53,14 +43,9 @@ pub struct World {
     pub place: Place,
     /// Those of the buses in question that exist.
     pub buses: BTreeMap<Name, MessageBusSpec>,
-<<<<<<< HEAD
-    /// Those of the queues in question that exist, with who may send to them.
-    pub queues: BTreeMap<Name, AllowedFrom>,
-=======
     /// Those of the queues in question that exist: the one that `to` names, and those to which its
     /// messages go on.
     pub queues: BTreeMap<Name, QueueConsumerSpec>,
->>>>>>> operator
     /// Those of the service accounts in question that exist: whether handlers may use them.
     pub service_accounts: BTreeMap<Name, bool>,
 }
