@@ -219,3 +219,37 @@ pub fn parse_object(text: &str) -> Result<(Kind, String), Failure> {
     Err(Failure::usage(format!("`{name}` is no name of an object"))
         .next("names are at most 40 lower case letters, digits and `-`"))
 }
+
+/// Any text as one segment of a path.
+pub fn path_segment(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_named_by_any_name_of_their_kind() {
+        for text in ["webhook/a", "Webhooks/a", "whk/a"] {
+            assert_eq!(parse_object(text).unwrap(), (Kind::Webhook, "a".to_owned()), "{text}");
+        }
+        for text in ["a", "/a", "webhook/", "webhook/A", "nothing/a", "webhook/a/b"] {
+            let why = parse_object(text).unwrap_err();
+            assert_eq!(why.code, 2, "{text}");
+            assert!(why.to_string().contains('\n'), "says what to do: {why}");
+        }
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_segment() {
+        assert_eq!(path_segment("../a b?c#d%"), "..%2Fa%20b%3Fc%23d%25");
+    }
+}

@@ -9,7 +9,7 @@ use weir_broker::{Clock as _, SystemClock};
 use crate::args::{By, Dlq, DlqList, DlqShow};
 use crate::failure::Failure;
 use crate::output::{age, columns, print, printable};
-use crate::place::{Place, parse_object};
+use crate::place::{Place, parse_object, path_segment};
 
 /// Dead letters read at once.
 const PAGE: usize = 200;
@@ -129,7 +129,7 @@ fn cell(value: &Value) -> String {
 async fn show(arguments: DlqShow) -> Result<(), Failure> {
     let (kind, name) = parse_object(&arguments.object)?;
     let place = Place::find(&arguments.place).await?;
-    let id = weir_core::names::percent(&arguments.id);
+    let id = path_segment(&arguments.id);
     let path = format!("/v1/objects/{}/{name}/dead-letters/{id}", kind.lower());
     let letter = place.ops(&path).await?;
     print(arguments.output, &letter, details, |d| vec![cell(&d["id"])])
