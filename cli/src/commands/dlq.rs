@@ -38,7 +38,8 @@ async fn list(arguments: DlqList) -> Result<(), Failure> {
             let path = format!("/v1/objects/{}/{name}/dead-letters?limit={limit}{from}", kind.lower());
             let page = place.ops(&path).await?;
             let found = page["items"].as_array().cloned().unwrap_or_default();
-            items.extend(found.into_iter().map(|mut item| {
+            items.extend(found.into_iter().map(|item| {
+                let mut item = flat(item);
                 item["object"] = json!(format!("{}/{name}", kind.lower()));
                 item
             }));
@@ -61,9 +62,26 @@ async fn list(arguments: DlqList) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The runtime's document with what is known of the failure beside the message, as people look for it.
+fn flat(mut item: Value) -> Value {
+    if let Some(Value::Object(failure)) = item.get_mut("failure").map(Value::take)
+        && let Some(fields) = item.as_object_mut()
+    {
+        fields.remove("failure");
+        fields.extend(failure);
+    }
+    item
+}
+
+/// The first value of a header; headers are pairs because names may repeat.
+fn header<'a>(item: &'a Value, name: &str) -> Option<&'a str> {
+    let pairs = item["headers"].as_array()?;
+    pairs.iter().find(|pair| pair[0] == name)?[1].as_str()
+}
+
 async fn every_object(place: &Place) -> Result<Vec<(weir_core::object::Kind, String)>, Failure> {
     let document = place.ops("/v1/objects").await?;
-    let objects = document["items"].as_array().cloned().unwrap_or_default();
+    let objects = document["objects"].as_array().cloned().unwrap_or_default();
     objects
         .iter()
         .map(|object| {
@@ -79,7 +97,7 @@ fn count(items: &[Value], by: By) -> Vec<Value> {
         let key = match by {
             By::Reason => item["reason"].as_str().unwrap_or("-").to_owned(),
             By::Status => item["lastStatus"].as_u64().map_or("-".into(), |status| status.to_string()),
-            By::Type => item["headers"]["ce-type"].as_str().unwrap_or("-").to_owned(),
+            By::Type => header(item, "ce-type").unwrap_or("-").to_owned(),
         };
         *counts.entry(key).or_default() += 1;
     }
@@ -131,7 +149,7 @@ async fn show(arguments: DlqShow) -> Result<(), Failure> {
     let place = Place::find(&arguments.place).await?;
     let id = path_segment(&arguments.id);
     let path = format!("/v1/objects/{}/{name}/dead-letters/{id}", kind.lower());
-    let letter = place.ops(&path).await?;
+    let letter = flat(place.ops(&path).await?);
     print(arguments.output, &letter, details, |d| vec![cell(&d["id"])])
 }
 
@@ -151,14 +169,16 @@ fn details(letter: &Value) -> String {
             text += &format!("{label:12} {}\n", printable(&cell(&letter[field])));
         }
     }
-    if let Some(headers) = letter["headers"].as_object() {
+    if let Some(headers) = letter["headers"].as_array() {
         text += "Headers\n";
-        for (name, value) in headers {
-            text += &format!("  {name}: {}\n", printable(&cell(value)));
+        for pair in headers {
+            text += &format!("  {}: {}\n", printable(&cell(&pair[0])), printable(&cell(&pair[1])));
         }
     }
-    let body = letter["body"].as_str().unwrap_or_default();
-    let encoding = if letter["bodyEncoding"] == "base64" { " (base64)" } else { "" };
+    let (body, encoding) = match letter["bodyBase64"].as_str() {
+        Some(encoded) => (encoded, " (base64)"),
+        None => (letter["body"].as_str().unwrap_or_default(), ""),
+    };
     let body: String = body
         .chars()
         .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
