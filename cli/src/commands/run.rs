@@ -51,7 +51,7 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
     let bus = bus(arguments.nats.as_deref());
     let mut units = manifests.plan(&place(bus.clone(), &options.base_url, folder.path()), &options)?;
 
-    let transport = weir_broker::connect(&bus, Arc::new(SystemClock)).map_err(Failure::other)?;
+    let transport = weir_broker::connect(&bus, Arc::new(SystemClock)).await.map_err(Failure::other)?;
     for unit in &units {
         write_keys(folder.path(), unit)?;
         topology(&*transport, unit).await?;
