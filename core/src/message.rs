@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::wire;
+
 /// Headers in the order they came. Names are lower case; a name may repeat.
 ///
 /// HTTP header values are bytes, broker header values are text. Bytes from 0x80 are kept as the
@@ -71,12 +73,11 @@ impl Headers {
         self.0.is_empty()
     }
 
-    /// Bytes that the headers take on the wire of a broker, `name: value\r\n` each.
+    /// Bytes that the headers take on the wire of a broker, `name: value\r\n` each, written as
+    /// [`wire::encode_value`] does.
     pub fn wire_len(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 4)
-            .sum()
+        let line = |name: &str, value: &str| name.len() + wire::encode_value(value).len() + 4;
+        self.0.iter().map(|(name, value)| line(name, value)).sum()
     }
 }
 
@@ -108,8 +109,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// Bytes that the message takes in a broker, without the broker's own framing.
+    /// Bytes that the message takes in a broker as [`wire::encode`] writes it, at most, without the
+    /// broker's own framing.
     pub fn wire_len(&self) -> usize {
-        self.body.len() + self.headers.wire_len() + self.id.len() + 64
+        self.body.len() + self.headers.wire_len() + self.id.len() + wire::MOST_OWN_BYTES
     }
 }

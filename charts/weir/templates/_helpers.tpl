@@ -1,0 +1,62 @@
+{{- define "weir.fullname" -}}
+{{- if contains "weir" .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-weir" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "weir.selector" -}}
+app.kubernetes.io/name: weir-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "weir.labels" -}}
+{{ include "weir.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: weir
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "weir.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "weir.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* list (root, image): registry/repository:tag or @digest */ -}}
+{{- define "weir.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{- /* The plurals of Weir's kinds, read from the definitions so that no list can fall behind: a JSON list */ -}}
+{{- define "weir.plurals" -}}
+{{- $plurals := list -}}
+{{- range $path, $bytes := .Files.Glob "crds-generated/*.yaml" -}}
+{{- $plurals = append $plurals (fromYaml (toString $bytes)).spec.names.plural -}}
+{{- end -}}
+{{- toJson (sortAlpha $plurals) -}}
+{{- end -}}
+
+{{- define "weir.operatorArgs" -}}
+- --sidecar-image={{ include "weir.image" (list . .Values.sidecar.image) }}
+- --image-pull-policy={{ .Values.image.pullPolicy }}
+{{- range .Values.sidecar.pullSecrets }}
+- --image-pull-secret={{ .name }}
+{{- end }}
+{{- if .Values.defaultBus.nats.servers }}
+- --default-bus={{ .Release.Namespace }}/default
+{{- end }}
+{{- range .Values.watchNamespaces }}
+- --watch-namespace={{ . }}
+{{- end }}
+- --deletion-timeout-seconds={{ .Values.operator.deletionTimeoutSeconds }}
+- --log={{ .Values.operator.logLevel }}
+{{- end -}}
