@@ -139,6 +139,9 @@ pub struct Send {
     /// Signature scheme.
     #[arg(long, default_value = "StandardWebhooks")]
     pub scheme: String,
+    /// Header of the signature, for the scheme HmacSha256.
+    #[arg(long, value_name = "NAME")]
+    pub signature_header: Option<String>,
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

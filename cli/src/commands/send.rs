@@ -45,7 +45,8 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
         request = request.header(name.trim(), value.trim());
     }
     if let Some(key) = &arguments.sign_with {
-        for (name, value) in sign::headers(key, &arguments.scheme, &body, SystemClock.now())? {
+        let random = std::array::from_fn(|_| fastrand::u8(..));
+        for (name, value) in sign::headers(&arguments, key, &body, SystemClock.now(), random)? {
             request = request.header(name, value);
         }
     }
