@@ -70,11 +70,18 @@ impl Target {
             TargetConfig::Url { url } => (url, Trust::User),
         };
         let (origin, path) = Origin::parse(url, trust)?;
-        let host = HeaderValue::from_str(&origin.host_header()).map_err(|_| {
-            EgressError::BadUrl { url: crate::egress::redact(url), why: "its host is not one" }
-        })?;
+        let host =
+            HeaderValue::from_str(&origin.host_header()).map_err(|_| EgressError::BadUrl {
+                url: crate::egress::redact(url),
+                why: "its host is not one",
+            })?;
         let pool = Pool::new(origin.clone(), egress);
-        Ok(Self { origin, host, path, pool })
+        Ok(Self {
+            origin,
+            host,
+            path,
+            pool,
+        })
     }
 
     /// Where it is.
@@ -126,15 +133,27 @@ async fn read(
     let mut total = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CallError::Lost(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         total += data.len();
         let room = keep - kept.len();
         kept.extend_from_slice(&data[..data.len().min(room)]);
         if total > keep.max(DISCARD) {
             // Too much to read to the end: the connection is closed instead of reused.
-            return Ok(Answer { status, retry_after, body: kept.freeze(), truncated: true });
+            return Ok(Answer {
+                status,
+                retry_after,
+                body: kept.freeze(),
+                truncated: true,
+            });
         }
     }
     connection.reuse();
-    Ok(Answer { status, retry_after, body: kept.freeze(), truncated: total > keep })
+    Ok(Answer {
+        status,
+        retry_after,
+        body: kept.freeze(),
+        truncated: total > keep,
+    })
 }

@@ -108,7 +108,10 @@ pub struct Egress {
 impl Origin {
     /// Reads a URL: its origin, and its path with a leading slash.
     pub fn parse(url: &str, trust: Trust) -> Result<(Self, String), EgressError> {
-        let bad = |why| EgressError::BadUrl { url: redact(url), why };
+        let bad = |why| EgressError::BadUrl {
+            url: redact(url),
+            why,
+        };
         let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -117,15 +120,32 @@ impl Origin {
         };
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
         if authority.as_str().contains('@') {
-            return Err(bad("remove the user and password; use a header or a signed call"));
+            return Err(bad(
+                "remove the user and password; use a header or a signed call",
+            ));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         if host.is_empty() {
             return Err(bad("it has no host"));
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok((Self { host, port, tls, trust }, path))
+        let path = uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned();
+        Ok((
+            Self {
+                host,
+                port,
+                tls,
+                trust,
+            },
+            path,
+        ))
     }
 
     /// The value of `Host`.
@@ -150,18 +170,26 @@ impl Egress {
         if !origin.tls {
             return Ok(Connection::Plain(stream));
         }
-        let tls_error = |why: String| EgressError::Tls { host: origin.host.clone(), why };
+        let tls_error = |why: String| EgressError::Tls {
+            host: origin.host.clone(),
+            why,
+        };
         let connector = self.tls.get_or_init(tls_connector).as_ref();
         let connector = connector.map_err(|why| tls_error(why.clone()))?;
         let name = ServerName::try_from(origin.host.clone())
             .map_err(|_| tls_error("the host is not a name".to_owned()))?;
-        let stream =
-            connector.connect(name, stream).await.map_err(|error| tls_error(error.to_string()))?;
+        let stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| tls_error(error.to_string()))?;
         Ok(Connection::Tls(Box::new(stream)))
     }
 
     async fn connect_tcp(&self, origin: &Origin) -> Result<TcpStream, EgressError> {
-        let no_address = |why: String| EgressError::NoAddress { host: origin.host.clone(), why };
+        let no_address = |why: String| EgressError::NoAddress {
+            host: origin.host.clone(),
+            why,
+        };
         let addresses: Vec<SocketAddr> = match origin.host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, origin.port)],
             Err(_) => tokio::net::lookup_host((origin.host.as_str(), origin.port))
@@ -181,10 +209,16 @@ impl Egress {
                     None => return Ok(stream),
                 },
                 Ok(Err(error)) => {
-                    last = EgressError::Connect { address, why: error.kind().to_string() };
+                    last = EgressError::Connect {
+                        address,
+                        why: error.kind().to_string(),
+                    };
                 }
                 Err(_) => {
-                    last = EgressError::Connect { address, why: "no answer".to_owned() };
+                    last = EgressError::Connect {
+                        address,
+                        why: "no answer".to_owned(),
+                    };
                 }
             }
         }
@@ -193,7 +227,11 @@ impl Egress {
 
     #[expect(clippy::unused_self, reason = "reads as a rule of this value")]
     fn refusal(&self, origin: &Origin, address: IpAddr, why: &'static str) -> EgressError {
-        EgressError::Refused { host: origin.host.clone(), address, why }
+        EgressError::Refused {
+            host: origin.host.clone(),
+            address,
+            why,
+        }
     }
 
     /// Why users may not name `address`; `None` when they may.
@@ -232,7 +270,10 @@ fn forbidden(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) => {
             // Alibaba Cloud and Oracle put their metadata service outside 169.254.0.0/16.
-            let metadata = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+            let metadata = [
+                Ipv4Addr::new(100, 100, 100, 200),
+                Ipv4Addr::new(192, 0, 0, 192),
+            ];
             if v4.octets()[0] == 0 {
                 Some("unspecified")
             } else if v4.is_link_local() {
@@ -266,7 +307,9 @@ fn forbidden(address: IpAddr) -> Option<&'static str> {
 /// The IPv4 address inside an IPv6 one (mapped, compatible, NAT64, 6to4), where there is one: each
 /// of these forms reaches the IPv4 address.
 fn plain(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
     let embedded = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
@@ -337,7 +380,10 @@ mod tests {
             assert!(!error.contains("secret"), "{error}");
         }
         let (origin, path) = Origin::parse("https://a.example/in?x=1", Trust::User).unwrap();
-        assert_eq!((origin.port, origin.tls, path.as_str()), (443, true, "/in?x=1"));
+        assert_eq!(
+            (origin.port, origin.tls, path.as_str()),
+            (443, true, "/in?x=1")
+        );
         assert_eq!(origin.host_header(), "a.example");
         assert_eq!(user("http://[::1]:81").host_header(), "[::1]:81");
     }
@@ -350,7 +396,10 @@ mod tests {
 
     #[tokio::test]
     async fn users_cannot_reach_this_machine_or_its_link_by_any_spelling() {
-        let egress = Egress { own_ports: vec![9901], ..Egress::default() };
+        let egress = Egress {
+            own_ports: vec![9901],
+            ..Egress::default()
+        };
         for host in [
             "169.254.169.254",
             "[fd00:ec2::254]",
@@ -376,7 +425,10 @@ mod tests {
             "127.1",
             "localhost",
         ] {
-            let error = egress.connect(&user(&format!("http://{host}:9/"))).await.err();
+            let error = egress
+                .connect(&user(&format!("http://{host}:9/")))
+                .await
+                .err();
             let refused = matches!(
                 error,
                 Some(EgressError::Refused { .. } | EgressError::NoAddress { .. })
@@ -397,21 +449,35 @@ mod tests {
         };
         let url = |port| user(&format!("http://127.0.0.1:{port}/"));
         assert!(egress.connect(&url(port(&open))).await.is_ok());
-        let error = egress.connect(&url(port(&own))).await.err().unwrap().to_string();
+        let error = egress
+            .connect(&url(port(&own)))
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("a port of this process"), "{error}");
         let strict = Egress::default();
         assert!(strict.connect(&url(port(&open))).await.is_err());
-        let (handler, _) =
-            Origin::parse(&format!("http://127.0.0.1:{}/", port(&open)), Trust::Handler).unwrap();
+        let (handler, _) = Origin::parse(
+            &format!("http://127.0.0.1:{}/", port(&open)),
+            Trust::Handler,
+        )
+        .unwrap();
         assert!(strict.connect(&handler).await.is_ok());
     }
 
     #[test]
     fn private_networks_are_allowed_because_services_live_there() {
-        let egress = Egress { refused: vec!["10.96.0.1".parse().unwrap()], ..Egress::default() };
-        for (address, allowed) in
-            [("10.0.0.1", true), ("192.168.1.1", true), ("fd12::1", true), ("10.96.0.1", false)]
-        {
+        let egress = Egress {
+            refused: vec!["10.96.0.1".parse().unwrap()],
+            ..Egress::default()
+        };
+        for (address, allowed) in [
+            ("10.0.0.1", true),
+            ("192.168.1.1", true),
+            ("fd12::1", true),
+            ("10.96.0.1", false),
+        ] {
             let refusal = egress.refuses(address.parse().unwrap(), Trust::User);
             assert_eq!(refusal.is_none(), allowed, "{address}");
         }

@@ -21,8 +21,9 @@ type Labels = Vec<(&'static str, String)>;
 type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// Upper bounds of `weir_handler_duration_seconds`.
-const SECONDS: [f64; 12] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
 
 /// How the handling of a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +126,11 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("weir");
         let registered = &mut registry;
         Self {
-            received: add(registered, "messages_received", "Messages stored by this intake"),
+            received: add(
+                registered,
+                "messages_received",
+                "Messages stored by this intake",
+            ),
             duplicates: add(
                 registered,
                 "messages_duplicate",
@@ -136,7 +141,11 @@ impl Default for Metrics {
                 "requests_rejected",
                 "Requests that stored nothing, by reason",
             ),
-            processed: add(registered, "messages_processed", "Deliveries settled, by outcome"),
+            processed: add(
+                registered,
+                "messages_processed",
+                "Deliveries settled, by outcome",
+            ),
             handler_seconds: {
                 let family = Family::new_with_constructor(NewHistogram);
                 registered.register(
@@ -162,7 +171,11 @@ impl Default for Metrics {
                 "settle_retries",
                 "Settlements that had to be asked for again",
             ),
-            in_flight: add(registered, "inflight_messages", "Deliveries held by this process"),
+            in_flight: add(
+                registered,
+                "inflight_messages",
+                "Deliveries held by this process",
+            ),
             limit: add(
                 registered,
                 "concurrency_limit",
@@ -188,7 +201,11 @@ impl Default for Metrics {
                 "dead_letters",
                 "Dead letters kept; the same in every replica",
             ),
-            broker_connected: add(registered, "broker_connected", "1 while connected, by product"),
+            broker_connected: add(
+                registered,
+                "broker_connected",
+                "1 while connected, by product",
+            ),
             config_errors: add(
                 registered,
                 "config_errors",
@@ -259,11 +276,13 @@ impl Metrics {
             received: self.received.get_or_create_owned(&labels),
             duplicates: self.duplicates.get_or_create_owned(&labels),
             processed: Processed::ALL.map(|outcome| {
-                self.processed.get_or_create_owned(&with("outcome", outcome.as_str()))
+                self.processed
+                    .get_or_create_owned(&with("outcome", outcome.as_str()))
             }),
             handler_seconds: self.handler_seconds.get_or_create_owned(&labels),
             handler_errors: ErrorClass::ALL.map(|class| {
-                self.handler_errors.get_or_create_owned(&with("class", class.as_str()))
+                self.handler_errors
+                    .get_or_create_owned(&with("class", class.as_str()))
             }),
             throttled: self.throttled.get_or_create_owned(&labels),
             leases_lost: self.leases_lost.get_or_create_owned(&labels),
@@ -290,16 +309,24 @@ impl Metrics {
         ] {
             family.remove(&labels);
         }
-        for family in [&self.in_flight, &self.limit, &self.backlog, &self.delayed, &self.dead] {
+        for family in [
+            &self.in_flight,
+            &self.limit,
+            &self.backlog,
+            &self.delayed,
+            &self.dead,
+        ] {
             family.remove(&labels);
         }
         self.oldest.remove(&labels);
         self.handler_seconds.remove(&labels);
         for outcome in Processed::ALL {
-            self.processed.remove(&with(&labels, "outcome", outcome.as_str()));
+            self.processed
+                .remove(&with(&labels, "outcome", outcome.as_str()));
         }
         for class in ErrorClass::ALL {
-            self.handler_errors.remove(&with(&labels, "class", class.as_str()));
+            self.handler_errors
+                .remove(&with(&labels, "class", class.as_str()));
         }
         for reason in rejections {
             self.rejected.remove(&with(&labels, "reason", reason));
@@ -308,18 +335,24 @@ impl Metrics {
 
     /// A request that belongs to no object.
     pub fn rejected_unknown(&self, reason: &'static str) {
-        self.rejected.get_or_create(&vec![("reason", reason.to_owned())]).inc();
+        self.rejected
+            .get_or_create(&vec![("reason", reason.to_owned())])
+            .inc();
     }
 
     /// A configuration document that was refused.
     pub fn config_error(&self, reason: &'static str) {
-        self.config_errors.get_or_create(&vec![("reason", reason.to_owned())]).inc();
+        self.config_errors
+            .get_or_create(&vec![("reason", reason.to_owned())])
+            .inc();
     }
 
     /// Whether a bus is connected. Buses are told apart by their servers.
     pub fn broker_connected(&self, bus: &str, connected: bool) {
         let labels = vec![("bus", bus.to_owned())];
-        self.broker_connected.get_or_create(&labels).set(connected.into());
+        self.broker_connected
+            .get_or_create(&labels)
+            .set(connected.into());
     }
 
     /// Forgets a bus that nothing uses any more.
@@ -339,7 +372,9 @@ impl Metrics {
 impl ObjectMetrics {
     /// A request that stored nothing.
     pub fn rejected(&self, reason: &'static str) {
-        self.rejected.get_or_create(&with(&self.labels, "reason", reason)).inc();
+        self.rejected
+            .get_or_create(&with(&self.labels, "reason", reason))
+            .inc();
     }
 
     /// A delivery was settled.
@@ -363,7 +398,9 @@ impl ObjectMetrics {
         self.backlog.set(signed(depth.ready));
         self.delayed.set(signed(depth.delayed));
         self.dead.set(signed(depth.dead));
-        let age = depth.oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64());
+        let age = depth
+            .oldest
+            .map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64());
         self.oldest.set(age.max(0.0));
     }
 }

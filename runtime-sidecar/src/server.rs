@@ -52,7 +52,11 @@ pub async fn serve<A: Answer>(
     let mut tick = tokio::time::interval(TICK);
     loop {
         let accept = async {
-            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let slot = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
             (listener.accept().await, slot)
         };
         tokio::select! {
@@ -94,11 +98,17 @@ pub async fn serve<A: Answer>(
 }
 
 fn stream_panicked() -> RunError {
-    RunError::TaskPanicked { task: "http stream".to_owned(), why: "see the log".to_owned() }
+    RunError::TaskPanicked {
+        task: "http stream".to_owned(),
+        why: "see the log".to_owned(),
+    }
 }
 
 fn builder(limits: &HttpLimits, alarm: CancellationToken) -> auto::Builder<Tasks> {
-    let mut builder = auto::Builder::new(Tasks { set: Arc::default(), alarm });
+    let mut builder = auto::Builder::new(Tasks {
+        set: Arc::default(),
+        alarm,
+    });
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -1,5 +1,6 @@
 //! What the process decides for itself, apart from the objects that it serves.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,14 @@ pub struct Settings {
     pub publish_deadline: Duration,
     /// Readiness fails this long before the intake stops listening, so that load balancers can follow.
     pub drain_delay: Duration,
-    /// Longest wait for running calls and requests at the end.
-    pub drain_deadline: Duration,
+    /// Longest wait for running calls and requests at the end; absent: the longest `timeoutSeconds`
+    /// of all objects and 5 s.
+    pub drain_deadline: Option<Duration>,
     /// Whether targets may be on this machine. Only for `weir run`: in a cluster it would reach the
     /// other containers of the pod.
     pub allow_loopback_targets: bool,
+    /// Addresses that targets may not have besides the fixed rules: the Kubernetes API.
+    pub refused_addresses: Vec<IpAddr>,
     /// How often keys and depths are looked at while there is traffic.
     pub housekeeping_interval: Duration,
     /// How often a handler that is not ready is tried; one that is ready, ten times less often.
@@ -58,8 +62,9 @@ impl Default for Settings {
             intake_memory: 64 * 1024 * 1024,
             publish_deadline: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
-            drain_deadline: Duration::from_secs(30),
+            drain_deadline: None,
             allow_loopback_targets: false,
+            refused_addresses: Vec::new(),
             housekeeping_interval: Duration::from_secs(1),
             readiness_interval: Duration::from_millis(250),
             config_interval: Duration::from_secs(1),

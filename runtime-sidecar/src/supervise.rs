@@ -81,7 +81,10 @@ pub fn panicked(task: &str, error: JoinError) -> RunError {
             .unwrap_or_else(|| "no message".to_owned()),
         Err(error) => error.to_string(),
     };
-    RunError::TaskPanicked { task: task.to_owned(), why }
+    RunError::TaskPanicked {
+        task: task.to_owned(),
+        why,
+    }
 }
 
 /// Cancels a token when the task that holds it panics. For tasks that a library spawns for us.
@@ -110,7 +113,10 @@ pub struct Heart {
 
 impl Default for Hearts {
     fn default() -> Self {
-        Self { start: Instant::now(), beats: Arc::default() }
+        Self {
+            start: Instant::now(),
+            beats: Arc::default(),
+        }
     }
 }
 
@@ -119,7 +125,10 @@ impl Hearts {
     pub fn add(&self, name: impl Into<String>) -> Heart {
         let last = Arc::new(AtomicU64::new(self.elapsed_ms()));
         self.lock().push((name.into(), last.clone()));
-        Heart { hearts: self.clone(), last }
+        Heart {
+            hearts: self.clone(),
+            last,
+        }
     }
 
     /// Loops without a sign of life for [`STUCK_AFTER`], with the time since the last one.
@@ -153,7 +162,9 @@ impl Heart {
 
 impl Drop for Heart {
     fn drop(&mut self) {
-        self.hearts.lock().retain(|(_, last)| !Arc::ptr_eq(last, &self.last));
+        self.hearts
+            .lock()
+            .retain(|(_, last)| !Arc::ptr_eq(last, &self.last));
     }
 }
 
@@ -173,7 +184,10 @@ mod tests {
         assert!(hearts.stuck().is_empty());
         tokio::time::advance(STUCK_AFTER).await;
         drop(heart);
-        assert!(hearts.stuck().is_empty(), "a loop that is gone is not stuck");
+        assert!(
+            hearts.stuck().is_empty(),
+            "a loop that is gone is not stuck"
+        );
     }
 
     #[tokio::test]

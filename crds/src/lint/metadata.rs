@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::unknown::join;
+use super::unknown::{join, unknown_field};
 use super::{Finding, nearest};
 use crate::document::{KINDS, LATER_KINDS};
 use crate::{API_VERSION, GROUP};
@@ -91,7 +91,7 @@ pub(super) fn check(value: &Value) -> Vec<Finding> {
     for (field, value) in metadata {
         let path = join("metadata", field);
         match (field.as_str(), value) {
-            (_, Value::Null) => {}
+            (_, Value::Null) | ("name" | "namespace" | "generateName", Value::String(_)) => {}
             ("name", Value::String(name)) if !is_subdomain(name) => findings.push(Finding::blocking(
                 path,
                 format!(
@@ -104,7 +104,6 @@ pub(super) fn check(value: &Value) -> Vec<Finding> {
                     "Invalid value: {name:?}: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character"
                 ),
             )),
-            ("name" | "namespace" | "generateName", Value::String(_)) => {}
             ("name" | "namespace" | "generateName", other) => {
                 findings.push(Finding::blocking(path, not_text(other)));
             }
@@ -121,11 +120,7 @@ pub(super) fn check(value: &Value) -> Vec<Finding> {
             )),
             (name, _) if FIELDS.contains(&name) => {}
             (name, _) => {
-                let mut message = format!("unknown field \"{path}\"");
-                if let Some(near) = nearest(name, FIELDS) {
-                    message += &format!("; did you mean \"{near}\"?");
-                }
-                findings.push(Finding::new(path, message));
+                findings.push(unknown_field(path, name, FIELDS));
             }
         }
     }
@@ -135,7 +130,10 @@ pub(super) fn check(value: &Value) -> Vec<Finding> {
             .and_then(Value::as_str)
             .is_some_and(|name| !name.is_empty())
     };
-    if !set("name") && !set("generateName") && !metadata.get("name").is_some_and(|n| !n.is_null()) {
+    let unnamed = metadata
+        .get("name")
+        .is_none_or(|name| name.is_null() || *name == "");
+    if unnamed && !set("generateName") {
         let message = "Required value: name or generateName is required";
         findings.push(Finding::blocking("metadata.name", message));
     }

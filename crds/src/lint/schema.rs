@@ -5,8 +5,9 @@ use jsonschema::paths::LocationSegment;
 use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
+use super::nearest::did_you_mean;
 use super::unknown::join;
-use super::{Finding, MAX_PROBLEMS, nearest};
+use super::{Finding, MAX_PROBLEMS};
 use crate::rules::pattern_hint;
 
 /// Turns a structural schema into a JSON schema.
@@ -76,8 +77,9 @@ fn finding(error: &ValidationError<'_>) -> Finding {
             path,
             format!("Too long: may not be more than {limit} bytes"),
         ),
-        Kind::MaxItems { limit } => Finding::blocking(path, too_many(*limit, value)),
-        Kind::MaxProperties { limit } => Finding::blocking(path, too_many(*limit, value)),
+        Kind::MaxItems { limit } | Kind::MaxProperties { limit } => {
+            Finding::blocking(path, too_many(*limit, value))
+        }
         Kind::MinLength { limit } => {
             Finding::new(path, format!("should be at least {limit} chars long"))
         }

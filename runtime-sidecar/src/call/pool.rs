@@ -67,7 +67,11 @@ impl Pooled<'_> {
 impl Pool {
     /// No connections yet.
     pub fn new(origin: Origin, egress: Arc<Egress>) -> Self {
-        Self { origin, egress, inner: Mutex::default() }
+        Self {
+            origin,
+            egress,
+            inner: Mutex::default(),
+        }
     }
 
     /// Whether anybody listens.

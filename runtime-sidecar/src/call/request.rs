@@ -84,7 +84,10 @@ fn contract_headers(headers: &mut HeaderMap, id: Option<&str>, contract: Contrac
     }
     headers.insert("weir-attempt", contract.attempt.into());
     headers.insert("weir-max-attempts", contract.max_attempts.into());
-    headers.insert("weir-deadline-ms", contract.deadline.as_millisecond().into());
+    headers.insert(
+        "weir-deadline-ms",
+        contract.deadline.as_millisecond().into(),
+    );
 }
 
 /// Adds what makes a CloudEvent of a message that came as something else.
@@ -95,7 +98,15 @@ fn wrap(headers: &mut HeaderMap, object: &ObjectKey, message: &Message) {
     let values = [
         ("ce-specversion", "1.0".to_owned()),
         ("ce-id", message.id.clone()),
-        ("ce-source", format!("/{}/{}/{}", object.namespace, object.kind.plural(), object.name)),
+        (
+            "ce-source",
+            format!(
+                "/{}/{}/{}",
+                object.namespace,
+                object.kind.plural(),
+                object.name
+            ),
+        ),
         ("ce-type", format!("weir.{}.received", object.kind.lower())),
         ("ce-time", message.accepted_at.to_string()),
     ];
@@ -124,7 +135,11 @@ fn original(target: &Target, headers: &Headers) -> (Method, String) {
         path.push('/');
     }
     for (index, query) in [base_query, query].into_iter().flatten().enumerate() {
-        path.push(if index == 0 && !path.contains('?') { '?' } else { '&' });
+        path.push(if index == 0 && !path.contains('?') {
+            '?'
+        } else {
+            '&'
+        });
         path.push_str(query);
     }
     (method, path)
@@ -142,7 +157,41 @@ fn value_of(text: &str) -> Option<HeaderValue> {
     if text.is_ascii() {
         return HeaderValue::from_str(text).ok();
     }
-    let bytes: Option<Vec<u8>> =
-        text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect();
+    let bytes: Option<Vec<u8>> = text
+        .chars()
+        .map(|character| u8::try_from(u32::from(character)).ok())
+        .collect();
     HeaderValue::from_bytes(&bytes?).ok()
+}
+
+/// The `id` that a handler sees for a message.
+pub fn event_id(message: &Message) -> &str {
+    message.headers.get("ce-id").unwrap_or(&message.id)
+}
+
+/// All messages as one `application/cloudevents-batch+json`.
+pub fn batch_body<'a>(object: &ObjectKey, messages: impl Iterator<Item = &'a Message>) -> Bytes {
+    use base64::Engine as _;
+    let events: Vec<serde_json::Value> = messages
+        .map(|message| {
+            let data = match std::str::from_utf8(&message.body) {
+                Ok(text) => ("data", serde_json::Value::from(text)),
+                Err(_) => (
+                    "data_base64",
+                    base64::engine::general_purpose::STANDARD
+                        .encode(&message.body)
+                        .into(),
+                ),
+            };
+            serde_json::json!({
+                "specversion": "1.0",
+                "id": event_id(message),
+                "weirid": message.id,
+                "source": format!("/{}/{}", object.namespace, object.name),
+                "type": format!("weir.{}.received", object.kind.lower()),
+                data.0: data.1,
+            })
+        })
+        .collect();
+    serde_json::to_vec(&events).unwrap_or_default().into()
 }

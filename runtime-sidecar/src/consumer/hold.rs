@@ -46,7 +46,12 @@ impl<'a> Hold<'a> {
     pub fn new(leased: &'a dyn Renew, lease: Duration, since: Instant) -> Self {
         // A tenth is kept back: the broker's clock started before we heard of it.
         let span = lease * 9 / 10;
-        Self { leased, span, valid_until: since + span, renew_at: since + span / 3 }
+        Self {
+            leased,
+            span,
+            valid_until: since + span,
+            renew_at: since + span / 3,
+        }
     }
 
     /// Whether it is surely still ours.
@@ -78,6 +83,7 @@ impl<'a> Hold<'a> {
                             self.valid_until = renewal_began + self.span;
                             self.renew_at = renewal_began + self.span / 3;
                         }
+                        Err(BrokerError::LeaseOver { .. }) => return During::Lost,
                         Err(error) => {
                             tracing::debug!(%error, "a lease was not extended");
                             self.renew_at = Instant::now() + jittered(self.span / 20);
@@ -98,7 +104,9 @@ impl<'a> Hold<'a> {
                     }
                 }
             }
-            alarm.as_mut().reset(self.next_alarm(deadline, renewal.is_some()));
+            alarm
+                .as_mut()
+                .reset(self.next_alarm(deadline, renewal.is_some()));
         }
     }
 
@@ -111,6 +119,7 @@ impl<'a> Hold<'a> {
         loop {
             match self.during(operation(), None).await {
                 During::Done(Ok(())) => return Ok(failures),
+                During::Done(Err(BrokerError::LeaseOver { .. })) => return Err(Lost),
                 During::Done(Err(error)) => {
                     if failures == 0 {
                         tracing::debug!(%error, "the broker did not settle a message; asking again");
@@ -157,7 +166,10 @@ mod tests {
 
     impl Broker {
         fn that_works(works: u32) -> Self {
-            Self { works, asked: AtomicU32::new(0) }
+            Self {
+                works,
+                asked: AtomicU32::new(0),
+            }
         }
     }
 
@@ -173,7 +185,10 @@ mod tests {
     }
 
     fn unreachable_broker() -> BrokerError {
-        BrokerError::Unreachable { servers: "nats://gone".to_owned(), why: "refused".to_owned() }
+        BrokerError::Unreachable {
+            servers: "nats://gone".to_owned(),
+            why: "refused".to_owned(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -225,7 +240,11 @@ mod tests {
         let failures = hold
             .insist(|| {
                 left -= 1;
-                let result = if left == 0 { Ok(()) } else { Err(unreachable_broker()) };
+                let result = if left == 0 {
+                    Ok(())
+                } else {
+                    Err(unreachable_broker())
+                };
                 async move { result }
             })
             .await;

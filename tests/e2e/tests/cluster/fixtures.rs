@@ -78,9 +78,10 @@ async fn the_api_server_refuses_the_rejected_fixtures_with_the_message_they_name
         let all = fixtures("rejected");
         for path in &all {
             let text = fs::read_to_string(path).unwrap();
+            let marks = ["# expect: ", "# path: "];
             let expected: Vec<_> = text
                 .lines()
-                .map_while(|line| line.strip_prefix("# expect: "))
+                .map_while(|line| marks.iter().find_map(|mark| line.strip_prefix(mark)))
                 .collect();
             assert!(
                 !expected.is_empty(),

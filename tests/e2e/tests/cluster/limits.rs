@@ -12,7 +12,7 @@ use crate::manifests::{COUNTER, HANDLER, bus, shared_nats};
 use crate::space::{Space, in_space};
 use crate::wait::{SOON, until};
 
-/// A QueueConsumer on the bus `main`, with the usual handler.
+/// A QueueConsumer with the usual handler.
 pub fn consumer(name: &str, more: &str) -> String {
     format!(
         "
@@ -20,7 +20,6 @@ apiVersion: weir.dev/v1alpha1
 kind: QueueConsumer
 metadata: {{name: {name}}}
 spec:
-  bus: main
   handler: {HANDLER}
   {more}
 "
@@ -60,7 +59,7 @@ async fn one_at_a_time_holds_over_four_replicas_and_throttling_is_no_attempt() {
     const POISONED: u64 = MESSAGES / 20;
     in_space("limit", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         let more = "
   concurrency: {max: 1}
   scaling: {minReplicas: 4, maxReplicas: 4}

@@ -15,7 +15,7 @@ use crate::wait::{SOON, stays, until};
 async fn limits_retries_and_pauses_change_without_a_restart() {
     in_space("live", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space
             .apply(&consumer("live", "concurrency: {max: 1}"))
             .await;

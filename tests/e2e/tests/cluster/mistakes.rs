@@ -33,9 +33,9 @@ spec: {selector: {app: old}, ports: [{port: 4222}]}
 ",
             )
             .await;
-        space.apply(&bus("main", &format!("nats://old.{}.svc:4222", space.name))).await;
+        space.apply(&bus("default", &format!("nats://old.{}.svc:4222", space.name))).await;
         let object = space
-            .condition("MessageBus", "main", "Ready", |c| c["status"] == "False" && c["reason"] == "BrokerTooOld")
+            .condition("MessageBus", "default", "Ready", |c| c["status"] == "False" && c["reason"] == "BrokerTooOld")
             .await;
         let message = find_condition(&object, "Ready")["message"].as_str().unwrap();
         println!("{message}");
@@ -54,12 +54,12 @@ async fn a_broker_that_is_not_there_is_said_and_waited_for() {
         space.apply(COUNTER).await;
         space
             .apply(&bus(
-                "main",
+                "default",
                 &format!("nats://own-nats.{}.svc:4222", space.name),
             ))
             .await;
         space.apply(&consumer("queue", "")).await;
-        for (kind, name) in [("MessageBus", "main"), ("QueueConsumer", "queue")] {
+        for (kind, name) in [("MessageBus", "default"), ("QueueConsumer", "queue")] {
             let object = space
                 .condition(kind, name, "Ready", |c| {
                     c["status"] != "True" && c["reason"] != "Pending"
@@ -68,7 +68,7 @@ async fn a_broker_that_is_not_there_is_said_and_waited_for() {
             println!("{kind}: {}", find_condition(&object, "Ready"));
         }
         space.apply(OWN_NATS).await;
-        space.ready("MessageBus", "main").await;
+        space.ready("MessageBus", "default").await;
         space.ready("QueueConsumer", "queue").await;
     })
     .await;
@@ -79,9 +79,7 @@ async fn a_broker_that_is_not_there_is_said_and_waited_for() {
 async fn the_namespaces_default_bus_wins_over_the_operators() {
     in_space("default-bus", async |space| {
         space.apply(COUNTER).await;
-        let unnamed = |name| {
-            consumer(name, "paused: true\n  deletionPolicy: Delete").replace("  bus: main\n", "")
-        };
+        let unnamed = |name| consumer(name, "paused: true\n  deletionPolicy: Delete");
         space.apply(&unnamed("first")).await;
         space
             .condition("QueueConsumer", "first", "TopologyReady", |c| {
@@ -124,7 +122,7 @@ async fn the_namespaces_default_bus_wins_over_the_operators() {
 #[ignore = "needs a cluster: tests/e2e/run"]
 async fn an_image_that_cannot_be_had_is_the_reason() {
     in_space("image", async |space| {
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space
             .apply(
                 &consumer("queue", "").replace("weir.test/handler:1", "weir.test/no-such-image:1"),
@@ -157,15 +155,15 @@ async fn an_image_that_cannot_be_had_is_the_reason() {
 #[ignore = "needs a cluster: tests/e2e/run"]
 async fn what_this_release_cannot_do_is_refused_by_a_condition() {
     in_space("unsupported", async |space| {
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         let breaker = consumer("breaker", "circuitBreaker: payments");
         let lambda = consumer("lambda", "").replace("{image:", "{protocol: Lambda, image:");
-        let nobody = consumer("nobody", "").replace("bus: main", "bus: absent");
+        let nobody = consumer("nobody", "bus: absent");
         let function = "
 apiVersion: weir.dev/v1alpha1
 kind: QueueConsumer
 metadata: {name: function}
-spec: {bus: main, to: {kind: Function, name: pricing}}
+spec: {to: {kind: Function, name: pricing}}
 ";
         for (name, manifest, words) in [
             ("breaker", breaker.as_str(), "circuitBreaker"),
@@ -200,7 +198,7 @@ spec: {bus: main, to: {kind: Function, name: pricing}}
 async fn every_field_at_its_limit_still_works() {
     in_space("limits", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         let name = "a".repeat(40);
         let mut env = String::from("{name: FORWARD_TO, value: 'http://counter:8080'}");
         let mut volumes = String::new();
@@ -219,7 +217,6 @@ apiVersion: weir.dev/v1alpha1
 kind: QueueConsumer
 metadata: {{name: {name}}}
 spec:
-  bus: main
   delaySeconds: 0
   retentionSeconds: 1209600
   deduplicate: {{by: MessageId, windowSeconds: 86400}}
@@ -256,7 +253,7 @@ spec:
 async fn an_object_that_cannot_be_read_does_not_stop_the_others() {
     in_space("unreadable", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space.apply(&consumer("broken", "")).await;
         space.ready("QueueConsumer", "broken").await;
         // A time that the API server takes and our types do not: more digits than nanoseconds have.

@@ -30,7 +30,7 @@ async fn fifty_objects_at_rest_cause_no_write() {
     in_space("quiet", async |space| {
         space.apply(COUNTER).await;
         space.apply(&signing_secret("signing")).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space.apply(&webhook("hook", "")).await;
         space
             .apply(&consumer("worker", "concurrency: {max: 2}"))

@@ -24,7 +24,7 @@ async fn an_operator_that_is_killed_while_it_works_converges() {
     const OBJECTS: usize = 20;
     in_space("killed", async |space| {
         let _alone = UNDISTURBED.write().await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         for n in 0..OBJECTS {
             space.apply(&forwarder(&format!("queue-{n}"))).await;
             if n % 7 == 3 {
@@ -71,7 +71,7 @@ pub fn forwarder(name: &str) -> String {
 apiVersion: weir.dev/v1alpha1
 kind: QueueConsumer
 metadata: {{name: {name}}}
-spec: {{bus: main, to: {{url: 'http://counter:8080/'}}}}
+spec: {{to: {{url: 'http://counter:8080/'}}}}
 "
     )
 }

@@ -18,7 +18,7 @@ async fn every_generated_pod_is_admitted_where_pod_security_is_restricted() {
     in_labelled_space("restricted", &labels, async |space| {
         space.apply(COUNTER).await;
         space.apply(&signing_secret("signing")).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space.apply(&webhook("hook", "")).await;
         space.apply(&consumer("queue", "")).await;
         space.ready("Webhook", "hook").await;
@@ -154,7 +154,7 @@ async fn a_queue_of_another_namespace_needs_its_consent() {
         in_space("consent-to", async |to| {
             for space in [from, to] {
                 space.apply(COUNTER).await;
-                space.apply(&bus("main", &shared_nats())).await;
+                space.apply(&bus("default", &shared_nats())).await;
             }
             to.apply(&consumer("queue", "")).await;
             let manifest = format!(
@@ -162,7 +162,7 @@ async fn a_queue_of_another_namespace_needs_its_consent() {
 apiVersion: weir.dev/v1alpha1
 kind: QueueConsumer
 metadata: {{name: sender}}
-spec: {{bus: main, to: {{kind: QueueConsumer, name: queue, namespace: {}}}}}
+spec: {{to: {{kind: QueueConsumer, name: queue, namespace: {}}}}}
 ",
                 to.name
             );

@@ -293,7 +293,7 @@ impl Space {
             }
         }
         for event in self.events().await {
-            let object = &event.involved_object;
+            let object = event.involved_object;
             let _ = writeln!(
                 text,
                 "event: {} {} {}: {}",

@@ -18,7 +18,6 @@ apiVersion: weir.dev/v1alpha1
 kind: Webhook
 metadata: {{name: {name}}}
 spec:
-  bus: main
   verify: {{scheme: GitHub, secretRef: {{name: signing}}}}
   handler: {HANDLER}
   {more}
@@ -30,7 +29,7 @@ spec:
 pub async fn ready_webhook(space: &Space, servers: &str, more: &str) -> String {
     space.apply(COUNTER).await;
     space.apply(&signing_secret("signing")).await;
-    space.apply(&bus("main", servers)).await;
+    space.apply(&bus("default", servers)).await;
     space.apply(&webhook("hook", more)).await;
     space.ready("Webhook", "hook").await;
     space.url("Webhook", "hook").await
@@ -138,7 +137,7 @@ async fn kubectl_shows_what_a_person_looks_for() {
         );
         let all = kubectl(&["get", "weir", "-n", &space.name]);
         assert!(
-            all.contains("webhook.weir.dev/hook") && all.contains("messagebus.weir.dev/main"),
+            all.contains("webhook.weir.dev/hook") && all.contains("messagebus.weir.dev/default"),
             "{all}"
         );
     })
@@ -216,7 +215,7 @@ async fn without_its_broker_a_webhook_answers_503_and_recovers_without_a_restart
 async fn a_secret_that_comes_later_heals_the_webhook() {
     in_space("secret", async |space| {
         space.apply(COUNTER).await;
-        space.apply(&bus("main", &shared_nats())).await;
+        space.apply(&bus("default", &shared_nats())).await;
         space.apply(&webhook("hook", "")).await;
         let object = space
             .condition("Webhook", "hook", "Ready", |c| {
