@@ -1,4 +1,5 @@
 //! House rules for definitions, checked on every field of every kind.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

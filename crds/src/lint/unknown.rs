@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Finding;
 use super::nearest::did_you_mean;
+use super::{Finding, MAX_PROBLEMS};
 
 /// Unknown fields, each with the nearest known one. `metadata` is not looked at here.
 pub(super) fn fields(schema: &Value, value: &Value) -> Vec<Finding> {
@@ -13,6 +13,9 @@ pub(super) fn fields(schema: &Value, value: &Value) -> Vec<Finding> {
 }
 
 fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {
+    if findings.len() > MAX_PROBLEMS {
+        return;
+    }
     match value {
         Value::Object(object) => {
             let empty = serde_json::Map::new();
@@ -20,6 +23,9 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
             let entries = schema.get("additionalProperties");
             for (name, child) in object {
                 let here = join(path, name);
+                if findings.len() > MAX_PROBLEMS {
+                    return;
+                }
                 if matches!(here.as_str(), "apiVersion" | "kind" | "metadata") {
                     continue;
                 }
@@ -29,7 +35,7 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
                     None if schema["type"] != "object" => {}
                     None => {
                         let names = properties.keys().map(String::as_str);
-                        findings.push(unknown_field(here, name, names));
+                        findings.push(unknown_field(&here, name, names));
                     }
                 }
             }
@@ -50,12 +56,12 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
 
 /// What is said of an unknown field.
 pub(super) fn unknown_field<'a>(
-    path: String,
+    path: &str,
     name: &str,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Finding {
     let hint = did_you_mean(name, names);
-    Finding::new(&path, format!("unknown field \"{path}\"{hint}"))
+    Finding::new(path, format!("unknown field \"{path}\"{hint}"))
 }
 
 /// Path of a field.

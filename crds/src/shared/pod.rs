@@ -20,10 +20,12 @@ impl<'de> Deserialize<'de> for Quantity {
         #[serde(untagged)]
         enum Written {
             Number(i64),
+            Large(u64),
             Text(String),
         }
         Ok(Self(match Written::deserialize(deserializer)? {
             Written::Number(number) => number.to_string(),
+            Written::Large(number) => number.to_string(),
             Written::Text(text) => text,
         }))
     }
