@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderValue, RETRY_AFTER};
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ pub const KEEP_BATCH: usize = 256 * 1024;
 /// Who is called.
 pub struct Target {
     host: HeaderValue,
-    path: String,
+    uri: Uri,
     pool: Pool,
 }
 
@@ -74,9 +74,10 @@ impl Target {
                 url: crate::egress::redact(url),
                 why: "its host is not one",
             })?;
+        let uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
         egress.check(&origin)?;
         let pool = Pool::new(origin, egress);
-        Ok(Self { host, path, pool })
+        Ok(Self { host, uri, pool })
     }
 
     /// The value of `Host`.
@@ -84,9 +85,9 @@ impl Target {
         &self.host
     }
 
-    /// Path and query of the URL, with a leading slash.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// Path and query of the URL.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Opens a connection and closes it: whether anybody listens.

@@ -15,12 +15,15 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio::time::timeout;
 use weir_broker::{BrokerError, Clock, Publication, Published};
-use weir_core::config::IntakeConfig;
+use weir_core::config::{IntakeConfig, VerifyConfig};
+use weir_core::headers::all_from_http;
+use weir_core::verify::verify;
 
 use crate::metrics::Metrics;
 use crate::objects::{Object, Objects, Queue};
@@ -105,6 +108,10 @@ impl Intake {
         let mut reserved = self.budget.reserve();
         let deadline = self.settings.http.body_deadline;
         let body = body::read(body, config.max_body_bytes, deadline, &mut reserved).await?;
+        let now = self.clock.now();
+        if let Some(verify) = &config.verify {
+            check(verify, object, &parts.headers, &body, now)?;
+        }
         let path = parts.uri.path();
         let suffix = if path.len() - suffix > 1 {
             &path[suffix..]
@@ -117,7 +124,7 @@ impl Intake {
             query: parts.uri.query(),
             headers: &parts.headers,
             body,
-            now: self.clock.now(),
+            now,
         };
         let accepted = accept::read(config, arrived)?;
         let queue = object.queue.as_ref().ok_or_else(Rejection::unreachable)?;
@@ -178,6 +185,27 @@ impl Intake {
     }
 }
 
+/// Checks the signature over the raw body.
+fn check(
+    config: &VerifyConfig,
+    object: &Object,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let keys = object.shared.keys();
+    let checked = verify(config, &keys.values, &all_from_http(headers), body, now);
+    checked.map(drop).map_err(|error| {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        if status.is_server_error() {
+            // Nothing that the sender can do: the Secret may be on its way.
+            Rejection::new(status, reject::SECRET_MISSING, error.to_string()).retry_after(10)
+        } else {
+            Rejection::new(status, reject::SIGNATURE, error.to_string())
+        }
+    })
+}
+
 fn accepted_one(config: &IntakeConfig, published: &Published) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(config.status).unwrap_or(StatusCode::ACCEPTED);
     if status == StatusCode::NO_CONTENT {
@@ -210,7 +238,7 @@ fn accepted_batch(
         // The sender must look at each item.
         Some(_) => StatusCode::MULTI_STATUS,
     };
-    json(status, &serde_json::json!({"items": items}))
+    json(status, &serde_json::json!({"results": items}))
 }
 
 fn stored(published: &Published) -> serde_json::Value {

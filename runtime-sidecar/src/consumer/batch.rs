@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use weir_broker::{BrokerError, Delivery, Permit, WorkQueue};
 use weir_core::batch::{BatchAnswer, parse_event_answer};
+use weir_core::cloudevents::{Contract, event_id};
 use weir_core::decide::{Decision, Outcome, before_call, decide};
 
 use super::delivery::{self, attempt, count_retries, lost, outcome};
 use super::hold::{During, Hold, Lost, Renew};
 use super::{Context, InFlight, Verdict};
-use crate::call::request::{Contract, batch, batch_body, event_id};
+use crate::call::request::batch;
 use crate::call::{Answer, CallError, KEEP_BATCH};
 
 /// A batch without a window still waits this long for what is on its way.
@@ -405,9 +406,10 @@ async fn call(
         max_attempts: context.consumer().retry.max_attempts,
         deadline: now.saturating_add(timeout).unwrap_or(now),
     };
-    let messages = called.iter().map(|delivery| &delivery.message);
-    let body = batch_body(&context.shared.key, messages);
-    let request = batch(&context.target, body, contract);
+    let messages = called
+        .iter()
+        .map(|delivery| (&delivery.message, delivery.attempts.saturating_add(1)));
+    let request = batch(&context.target, &context.shared.key, messages, &contract);
     let answer = context
         .target
         .call(request, KEEP_BATCH, || context.clock.now());
@@ -433,9 +435,12 @@ fn parse(answer: &Result<Answer, CallError>, called: &[&Delivery]) -> Option<Bat
         let why = format!("the answer is longer than {KEEP_BATCH} bytes");
         return Some(BatchAnswer::WholeBatchFailed { why });
     }
-    let ids: Vec<(&str, &str)> = called
+    let ids: Vec<(String, String)> = called
         .iter()
-        .map(|delivery| (delivery.message.id.as_str(), event_id(&delivery.message)))
+        .map(|delivery| {
+            let message = &delivery.message;
+            (message.id.clone(), event_id(message))
+        })
         .collect();
     Some(parse_event_answer(&answer.body, &ids))
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_broker::{BrokerError, Delivery, Lease};
+use weir_core::cloudevents::Contract;
 use weir_core::decide::{Attempt, Decision, Outcome, before_call, decide};
 
 use super::hold::{During, Hold, Lost, Renew};
 use super::{Context, InFlight, Verdict};
-use crate::call::request::{Contract, single};
+use crate::call::request::single;
 use crate::call::{Answer, CallError, KEEP_SINGLE};
 use crate::metrics::Processed;
 
@@ -102,7 +103,7 @@ async fn call(
         consumer.protocol,
         &context.shared.key,
         &delivery.message,
-        contract,
+        &contract,
     );
     let answer = context
         .target

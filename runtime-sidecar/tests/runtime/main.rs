@@ -3,5 +3,6 @@
 mod batch;
 mod consumer;
 mod harness;
+mod intake;
 mod lifecycle;
 mod path;
