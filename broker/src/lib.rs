@@ -8,14 +8,17 @@
 pub mod clock;
 pub mod error;
 pub mod memory;
+pub mod nats;
 pub mod queue;
+mod task;
 pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BrokerError;
 pub use memory::MemoryBroker;
+pub use nats::NatsTransport;
 pub use queue::{
     Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
     StoredMessage, WorkQueue,
 };
-pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
+pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, connect};

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use weir_core::config::QueueConfig;
+use weir_core::config::{BusConfig, QueueConfig};
 use weir_core::object::ObjectKey;
 
+use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::memory::MemoryBroker;
+use crate::nats::NatsTransport;
 use crate::queue::WorkQueue;
 
 /// The queue of one object, with the identity that owns its topology.
@@ -88,4 +91,16 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Whether the connection is up, for readiness and metrics.
     fn connected(&self) -> watch::Receiver<bool>;
+}
+
+/// Opens a bus. Returns without waiting for the server, which is tried for ever; an error means that
+/// the configuration cannot work. A memory bus is a new, empty one: share what this returns.
+pub async fn connect(
+    bus: &BusConfig,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Transport>, BrokerError> {
+    Ok(match bus {
+        BusConfig::Nats { .. } => Arc::new(NatsTransport::connect(bus, clock).await?),
+        BusConfig::Memory {} => MemoryBroker::new(clock),
+    })
 }

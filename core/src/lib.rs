@@ -5,9 +5,17 @@
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod config;
 pub mod dead_letter;
 pub mod decide;
+mod encoding;
+pub mod gate;
+pub mod headers;
+pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod retry;
+pub mod verify;
+pub mod wire;

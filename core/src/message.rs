@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::wire;
+
 /// Headers in the order they came. Names are lower case; a name may repeat.
 ///
 /// HTTP header values are bytes, broker header values are text. Bytes from 0x80 are kept as the
@@ -18,12 +20,18 @@ impl Headers {
 
     /// The first value of `name` (lower case).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every value of `name` (lower case).
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Adds a value, keeping those that are there. The name is made lower case.
@@ -39,7 +47,8 @@ impl Headers {
 
     /// Removes every value of `name`.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.0
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
     }
 
     /// Keeps the headers for which `keep` is true.
@@ -49,7 +58,9 @@ impl Headers {
 
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Number of values.
@@ -62,9 +73,11 @@ impl Headers {
         self.0.is_empty()
     }
 
-    /// Bytes that the headers take on the wire of a broker, `name: value\r\n` each.
+    /// Bytes that the headers take on the wire of a broker, `name: value\r\n` each, written as
+    /// [`wire::encode_value`] does.
     pub fn wire_len(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
+        let line = |name: &str, value: &str| name.len() + wire::encode_value(value).len() + 4;
+        self.0.iter().map(|(name, value)| line(name, value)).sum()
     }
 }
 
@@ -96,8 +109,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// Bytes that the message takes in a broker, without the broker's own framing.
+    /// Bytes that the message takes in a broker as [`wire::encode`] writes it, at most, without the
+    /// broker's own framing.
     pub fn wire_len(&self) -> usize {
-        self.body.len() + self.headers.wire_len() + self.id.len() + 64
+        self.body.len() + self.headers.wire_len() + self.id.len() + wire::MOST_OWN_BYTES
     }
 }

@@ -87,7 +87,10 @@ mod tests {
         assert_eq!(names.queue_stream(), "WEIR_shop_webhook_stripe-eu_queue");
         assert_eq!(names.dead_stream(), "WEIR_shop_webhook_stripe-eu_dlq");
         assert_eq!(names.role("main"), "weir.shop.webhook.stripe-eu.main");
-        assert_eq!(names.role_of("dd", "a.b *"), "weir.shop.webhook.stripe-eu.dd.a%2Eb%20%2A");
+        assert_eq!(
+            names.role_of("dd", "a.b *"),
+            "weir.shop.webhook.stripe-eu.dd.a%2Eb%20%2A"
+        );
     }
 
     #[test]
@@ -95,7 +98,11 @@ mod tests {
         for text in ["", ">", "*", "a b", "\r\n", "ü", &"x".repeat(10_240), "%41"] {
             let token = token(text);
             assert!(!token.is_empty() && token.len() <= 67, "{token}");
-            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-%~".contains(&b)));
+            assert!(
+                token
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_-%~".contains(&b))
+            );
         }
         assert_ne!(token("A"), token("%41"));
         assert_ne!(token(&"x".repeat(100)), token(&"x".repeat(101)));

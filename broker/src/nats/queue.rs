@@ -1,0 +1,242 @@
+//! A handle on one queue, and what all handles on a queue in this process share.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use super::codec::{RESERVE, encode, put};
+use super::commit::{Budget, Committer, no_stream};
+use super::connection::{Connection, parse};
+use super::consume::NatsConsumer;
+use super::group::{Guarded, Outcome};
+use super::permit::Permits;
+use super::topology::Names;
+use crate::clock::Clock;
+use crate::error::BrokerError;
+use crate::queue::{
+    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
+    WorkQueue,
+};
+
+/// One stream as this process uses it.
+pub(crate) struct Shared {
+    pub(crate) connection: Connection,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) names: Names,
+    pub(crate) budget: Budget,
+    committer: OnceLock<Committer>,
+    permits: OnceLock<Permits>,
+}
+
+impl Shared {
+    pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>, names: Names) -> Self {
+        Self {
+            connection,
+            clock,
+            names,
+            budget: Budget::new(),
+            committer: OnceLock::new(),
+            permits: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn committer(&self) -> &Committer {
+        self.committer
+            .get_or_init(|| Committer::start(self.connection.clone(), self.names.stream.clone()))
+    }
+
+    fn permits(&self) -> &Permits {
+        self.permits
+            .get_or_init(|| Permits::start(self.connection.clone(), self.names.stream.clone()))
+    }
+
+    pub(crate) fn full(&self) -> BrokerError {
+        BrokerError::Full {
+            what: format!("the way to {}", self.names.shown()),
+        }
+    }
+
+    /// Adds what makes a stored message wait for its time.
+    pub(crate) fn schedule(
+        &self,
+        headers: &mut HeaderMap,
+        delay: Duration,
+    ) -> Result<(), BrokerError> {
+        let due = due(self.clock.now(), delay);
+        put(headers, "Nats-Schedule", &format!("@at {due:.3}"))?;
+        put(headers, "Nats-Schedule-Target", &self.names.main)
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
+        let Publication {
+            message,
+            dedup,
+            delay,
+        } = publication;
+        if !self.connection.is_up() {
+            return Err(self.connection.unreachable());
+        }
+        let (size, limit) = (message.wire_len(), self.max_message_bytes());
+        if size > limit {
+            return Err(BrokerError::TooLarge { size, limit });
+        }
+        let mut headers = encode(&message, 0)?;
+        let share = self.budget.take(size).ok_or_else(|| self.full())?;
+        let subject = if delay.is_zero() {
+            self.names.main.clone()
+        } else {
+            self.schedule(&mut headers, delay)?;
+            self.names.retry(&message.id)
+        };
+        let Some((identity, window)) = dedup else {
+            let answer = self.store(&subject, headers, message.body).await;
+            drop(share);
+            answer?;
+            return Ok(Published {
+                id: message.id,
+                duplicate: false,
+            });
+        };
+        // The mark tells this call from a repeated one that has the same message id.
+        let mark = format!("{:016x} {}", fastrand::u64(..), message.id);
+        let store = Guarded {
+            key: self.names.key(&identity),
+            expected: 0,
+            mark: mark.into(),
+            kept_seconds: whole_seconds(window),
+            subject,
+            headers,
+            body: message.body,
+        };
+        match self.committer().commit(store, share).await? {
+            Outcome::Stored => Ok(Published {
+                id: message.id,
+                duplicate: false,
+            }),
+            Outcome::Refused { mark, .. } => {
+                let mark = String::from_utf8_lossy(&mark);
+                let first = mark.split_once(' ').map_or(mark.as_ref(), |(_, id)| id);
+                Ok(Published {
+                    id: first.to_owned(),
+                    duplicate: true,
+                })
+            }
+        }
+    }
+
+    /// Stores one message and waits until it is.
+    async fn store(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), BrokerError> {
+        const OPERATION: &str = "publish";
+        let stored = match self
+            .connection
+            .request(OPERATION, subject, Some(headers), body)
+            .await
+        {
+            Ok(answer) => parse::<super::api::PubAck>(OPERATION, &answer.payload),
+            Err(failure) => Err(failure),
+        };
+        match stored {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(no_stream(&self.connection, &self.names.stream, failure).await),
+        }
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.connection
+            .client()
+            .max_payload()
+            .saturating_sub(RESERVE)
+    }
+}
+
+/// When something is due. Rounded up to the millisecond: never before its time.
+pub(crate) fn due(now: Timestamp, delay: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(delay.saturating_add(Duration::from_micros(999)));
+    now.checked_add(span.unwrap_or(SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// A span in whole seconds, rounded up: a key must not go too early.
+pub(crate) fn whole_seconds(span: Duration) -> u64 {
+    (span.as_secs() + u64::from(span.subsec_nanos() > 0)).max(1)
+}
+
+/// A handle on one queue.
+pub(crate) struct NatsQueue {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lease: Duration,
+}
+
+#[async_trait]
+impl WorkQueue for NatsQueue {
+    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
+        self.shared.publish(publication).await
+    }
+
+    async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        let mut consumer = NatsConsumer::new(Arc::clone(&self.shared), self.lease);
+        consumer.check().await?;
+        Ok(Box::new(consumer))
+    }
+
+    async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError> {
+        self.shared.permits().take().await
+    }
+
+    async fn depth(&self) -> Result<Depth, BrokerError> {
+        self.shared.depth().await
+    }
+
+    async fn peek(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredMessage>, BrokerError> {
+        self.shared.peek(after, limit).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredDeadLetter>, BrokerError> {
+        self.shared.dead_letters(after, limit).await
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<Option<StoredDeadLetter>, BrokerError> {
+        self.shared.dead_letter_of(id).await
+    }
+
+    async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
+        self.shared.remove_dead_letter(position).await
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.shared.max_message_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_rounded_so_that_nothing_is_early() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_mins(5)), 300);
+        assert_eq!(whole_seconds(Duration::from_millis(300_001)), 301);
+        let now: Timestamp = "2026-01-01T00:00:00.000900Z".parse().unwrap();
+        let shown = format!("{:.3}", due(now, Duration::from_millis(1)));
+        assert_eq!(shown, "2026-01-01T00:00:00.002Z");
+        assert_eq!(due(now, Duration::MAX), Timestamp::MAX);
+    }
+}

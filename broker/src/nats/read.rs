@@ -1,0 +1,264 @@
+//! Looking without consuming: pages of messages and dead letters, numbers.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::join4;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::api::{ConsumerInfo, Failure, MessageAnswer, NO_MESSAGE, StreamInfo};
+use super::apply::scheduled;
+use super::codec::{Raw, pairs, value};
+use super::commit::last;
+use super::connection::REQUEST_TIMEOUT;
+use super::queue::Shared;
+use super::topology::WORKERS;
+use crate::error::BrokerError;
+use crate::queue::{Depth, Page, StoredDeadLetter, StoredMessage};
+
+/// Most messages that one request reads.
+const MOST_AT_ONCE: usize = 256;
+
+impl Shared {
+    pub(crate) async fn depth(&self) -> Result<Depth, BrokerError> {
+        let (connection, names) = (&self.connection, &self.names);
+        let consumer = format!("CONSUMER.INFO.{}.{WORKERS}", names.stream);
+        let dead = format!("STREAM.INFO.{}", names.dead_stream);
+        let (consumer, delayed, dead, oldest) = join4(
+            connection.api::<ConsumerInfo>("read consumer", &consumer, &Value::Null),
+            scheduled(connection, names),
+            connection.api::<StreamInfo>("read stream", &dead, &Value::Null),
+            self.oldest(),
+        )
+        .await;
+        let consumer = consumer
+            .map_err(|failure| failure.told(&format!("consumer {WORKERS} of {}", names.shown())))?;
+        let dead =
+            dead.map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))?;
+        Ok(Depth {
+            ready: consumer.num_pending,
+            in_flight: consumer.num_ack_pending,
+            delayed: delayed?,
+            dead: dead.state.messages,
+            oldest: oldest?,
+        })
+    }
+
+    /// When the first message that is ready or in flight was stored.
+    async fn oldest(&self) -> Result<Option<Timestamp>, BrokerError> {
+        let api = format!("STREAM.MSG.GET.{}", self.names.stream);
+        let body = json!({ "seq": 1, "next_by_subj": self.names.main });
+        match self
+            .connection
+            .api::<MessageAnswer>("read message", &api, &body)
+            .await
+        {
+            Ok(answer) => Ok(Some(answer.message.time)),
+            Err(failure) if failure.code() == NO_MESSAGE => Ok(None),
+            Err(failure) => Err(failure.told(&self.names.shown())),
+        }
+    }
+
+    pub(crate) async fn peek(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredMessage>, BrokerError> {
+        let names = &self.names;
+        let mut found = self
+            .read(&names.stream, &names.main, after, limit + 1)
+            .await?;
+        found.extend(
+            self.read(&names.stream, &names.all("retry"), after, limit + 1)
+                .await?,
+        );
+        found.sort_by_key(|read| read.sequence);
+        Ok(page(found, limit, |read| {
+            let due = read
+                .value("Nats-Schedule")
+                .and_then(|at| at.strip_prefix("@at ")?.parse().ok());
+            let (stored, position) = (read.message(), read.sequence);
+            StoredMessage {
+                message: stored.message,
+                attempts: stored.attempts,
+                due,
+                position,
+            }
+        }))
+    }
+
+    pub(crate) async fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredDeadLetter>, BrokerError> {
+        let names = &self.names;
+        let found = self
+            .read(&names.dead_stream, &names.all("dead"), after, limit + 1)
+            .await?;
+        Ok(page(found, limit, |read| StoredDeadLetter {
+            letter: read.dead_letter(),
+            position: read.sequence,
+        }))
+    }
+
+    pub(crate) async fn dead_letter_of(
+        &self,
+        id: &str,
+    ) -> Result<Option<StoredDeadLetter>, BrokerError> {
+        let names = &self.names;
+        let stored = last(&self.connection, &names.dead_stream, &names.dead(id))
+            .await
+            .map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))?;
+        Ok(stored.map(|raw| StoredDeadLetter {
+            letter: raw.dead_letter(),
+            position: raw.sequence,
+        }))
+    }
+
+    pub(crate) async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
+        let stream = &self.names.dead_stream;
+        let shown = format!("stream {stream}");
+        // Read before it is deleted: deleting what is not there stalls a replicated stream.
+        let get = format!("STREAM.MSG.GET.{stream}");
+        let body = json!({ "seq": position });
+        match self
+            .connection
+            .api::<MessageAnswer>("read message", &get, &body)
+            .await
+        {
+            Ok(_) => {}
+            Err(failure) if failure.code() == NO_MESSAGE => return Ok(false),
+            Err(failure) => return Err(failure.told(&shown)),
+        }
+        let delete = format!("STREAM.MSG.DELETE.{stream}");
+        match self
+            .connection
+            .api::<super::api::Done>("delete message", &delete, &body)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(failure) if is_gone(&failure) => Ok(false),
+            Err(failure) => Err(failure.told(&shown)),
+        }
+    }
+
+    /// Reads at most `limit` messages of a subject after a position, in order.
+    async fn read(
+        &self,
+        stream: &str,
+        subject: &str,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Raw>, BrokerError> {
+        let mut found: Vec<Raw> = Vec::new();
+        let mut from = after.map_or(1, |position| position + 1);
+        while found.len() < limit {
+            let batch = (limit - found.len()).min(MOST_AT_ONCE);
+            let (read, more) = self.read_once(stream, subject, from, batch).await?;
+            if let Some(last) = read.last() {
+                from = last.sequence + 1;
+            }
+            let none = read.is_empty();
+            found.extend(read);
+            if none || !more {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// One request, and whether there is more behind it.
+    async fn read_once(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        batch: usize,
+    ) -> Result<(Vec<Raw>, bool), BrokerError> {
+        const OPERATION: &str = "read messages";
+        let shown = format!("stream {stream}");
+        let connection = &self.connection;
+        if !connection.is_up() {
+            return Err(connection.unreachable());
+        }
+        let inbox = connection.client().new_inbox();
+        let mut answers = connection
+            .client()
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| connection.unavailable(error.to_string()))?;
+        let api = format!("$JS.API.DIRECT.GET.{stream}");
+        let body = json!({ "batch": batch, "seq": from, "next_by_subj": subject });
+        connection
+            .send(
+                OPERATION,
+                &api,
+                Some(&inbox),
+                HeaderMap::new(),
+                Bytes::from(body.to_string()),
+            )
+            .await
+            .map_err(|failure| failure.told(&shown))?;
+        let mut found = Vec::new();
+        let timed_out = || BrokerError::TimedOut {
+            operation: OPERATION,
+            after: REQUEST_TIMEOUT,
+        };
+        loop {
+            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next())
+                .await
+                .map_err(|_| timed_out())?
+                .ok_or_else(|| connection.unreachable())?;
+            let headers = pairs(answer.headers.as_ref());
+            let number = |name| value(&headers, name).and_then(|text| text.parse::<u64>().ok());
+            match answer.status.map(|status| status.as_u16()) {
+                None => {}
+                Some(204) => return Ok((found, number("Nats-Num-Pending").unwrap_or(0) > 0)),
+                Some(404) => return Ok((found, false)),
+                Some(503) => return Err(Failure::NoResponders.told(&shown)),
+                Some(status) => {
+                    return Err(BrokerError::Refused {
+                        operation: OPERATION,
+                        why: format!("{shown}: status {status}"),
+                    });
+                }
+            }
+            let time = value(&headers, "Nats-Time-Stamp").and_then(|text| text.parse().ok());
+            let (Some(sequence), Some(time)) = (number("Nats-Sequence"), time) else {
+                return Err(timed_out());
+            };
+            found.push(Raw {
+                sequence,
+                time,
+                headers,
+                body: answer.payload,
+            });
+        }
+    }
+}
+
+fn is_gone(failure: &Failure) -> bool {
+    const SEQUENCE_NOT_FOUND: u32 = 10043;
+    const DELETE_FAILED: u32 = 10057;
+    matches!(
+        failure.code(),
+        NO_MESSAGE | SEQUENCE_NOT_FOUND | DELETE_FAILED
+    )
+}
+
+/// Cuts a page from what was read.
+fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = if more {
+        found.last().map(|read| read.sequence)
+    } else {
+        None
+    };
+    Page {
+        items: found.into_iter().map(read).collect(),
+        next,
+    }
+}
