@@ -3,12 +3,19 @@
 //! Nothing here does IO, reads a clock or draws randomness: time and random bits are arguments, so
 //! every rule can be tested without a broker, a server or a cluster. The shells around it are
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
+//!
+//! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
+//! [`publish`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
+//! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed.
+//! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod cloudevents;
 pub mod config;
 pub mod dead_letter;
 pub mod decide;
+pub mod dedup;
 mod encoding;
 pub mod gate;
 pub mod headers;
@@ -16,6 +23,8 @@ pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod publish;
 pub mod retry;
+pub mod trace;
 pub mod verify;
 pub mod wire;

@@ -13,8 +13,9 @@
 //! | Shopify | `x-shopify-hmac-sha256` | the body |
 //! | HMAC-SHA256 | of the sender's choice | the body |
 //!
-//! Schemes that sign no time (GitHub, Shopify, HMAC-SHA256) cannot see that a request is a replay;
-//! deduplication is what helps there.
+//! Schemes that sign no time (GitHub, Shopify, HMAC-SHA256) cannot see that a request is a replay.
+//! Deduplication by content hash helps there; a delivery id in a header does not, because it is not
+//! signed and whoever replays the request can change it.
 
 use std::time::Duration;
 
