@@ -118,7 +118,7 @@ impl From<bool> for ConditionStatus {
 pub struct Condition {
     /// What is observed, for example `Ready`.
     #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Z][A-Za-z]*$"))]
+    #[schemars(length(max = 64), regex(pattern = "^[A-Z][A-Za-z]*$"))]
     pub type_: String,
 
     /// `True`, `False` or `Unknown`.
@@ -134,7 +134,7 @@ pub struct Condition {
     pub last_transition_time: Timestamp,
 
     /// Why, in one word of a closed list.
-    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Z][A-Za-z]*$"))]
+    #[schemars(length(max = 64), regex(pattern = "^[A-Z][A-Za-z]*$"))]
     pub reason: String,
 
     /// What, where, and what to do.

@@ -29,6 +29,9 @@ pub use yaml::{Lines, MAX_PROBLEMS, Parsed, parse};
 use crate::document::{Document, KINDS, LATER_KINDS};
 use crate::{API_VERSION, GROUP, all_crds};
 
+/// Longest message or path, in characters.
+const MAX_MESSAGE: usize = 600;
+
 /// Something wrong in a manifest.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Problem {
@@ -119,6 +122,16 @@ impl Manifest {
             .iter()
             .all(|problem| problem.severity == Severity::Warning)
     }
+}
+
+/// Names and values in a manifest have any length; what is said of them has not.
+fn shortened(text: String) -> String {
+    if text.len() <= MAX_MESSAGE {
+        return text;
+    }
+    let mut short: String = text.chars().take(MAX_MESSAGE).collect();
+    short.push('…');
+    short
 }
 
 /// One kind's schema, ready to be used many times.
@@ -238,8 +251,8 @@ impl Linter {
                 file: file.into(),
                 line: lines.line_of(&finding.path),
                 object: object.clone(),
-                path: finding.path,
-                message: finding.message,
+                path: shortened(finding.path),
+                message: shortened(finding.message),
                 severity,
             });
         };
@@ -258,16 +271,13 @@ impl Linter {
                 Ok(document) => document,
                 Err(mut findings) => {
                     findings.sort_by_key(|finding| lines.line_of(&finding.path));
-                    let more = findings.len().saturating_sub(MAX_PROBLEMS);
+                    let more = findings.len() > MAX_PROBLEMS;
+                    findings.truncate(MAX_PROBLEMS);
                     findings
                         .into_iter()
-                        .take(MAX_PROBLEMS)
                         .for_each(|finding| report(finding, Severity::Error));
-                    if more > 0 {
-                        report(
-                            Finding::new("", format!("and {more} more")),
-                            Severity::Error,
-                        );
+                    if more {
+                        report(Finding::new("", "and more"), Severity::Error);
                     }
                     return;
                 }
@@ -289,14 +299,14 @@ impl Linter {
         if let (API_VERSION, Some(judge)) = (api_version, judge) {
             return Ok(Some(judge));
         }
-        let mut message = format!("no matches for kind {kind:?} in version {api_version:?}");
-        if api_version != API_VERSION {
-            message += &format!(": write `apiVersion: {API_VERSION}`");
+        let hint = if api_version != API_VERSION {
+            format!(": write `apiVersion: {API_VERSION}`")
         } else if LATER_KINDS.contains(&kind) {
-            message += ": this version of Weir does not have it yet";
-        } else if let Some(near) = nearest(kind, KINDS) {
-            message += &format!("; did you mean {near:?}?");
-        }
+            ": this version of Weir does not have it yet".into()
+        } else {
+            nearest::did_you_mean(kind, KINDS)
+        };
+        let message = format!("no matches for kind {kind:?} in version {api_version:?}{hint}");
         let path = if api_version == API_VERSION {
             "kind"
         } else {
@@ -310,6 +320,7 @@ impl Linter {
         let mut findings = metadata::check(value);
         findings.extend(unknown::fields(&judge.schema, value));
         let mut value = with_defaults(&judge.schema, value);
+        defaults::whole_numbers(&mut value);
         if let Some(object) = value.as_object_mut() {
             // Written by the operator only; the server takes it away before it looks.
             object.remove("status");
@@ -330,7 +341,8 @@ impl Linter {
     }
 
     fn rules(&self, judge: &Judge, value: &Value) -> Vec<Finding> {
-        let Err(errors) = self.cel.validate_compiled(&judge.rules, value, None) else {
+        let value = metadata::with_name(value);
+        let Err(errors) = self.cel.validate_compiled(&judge.rules, &value, None) else {
             return Vec::new();
         };
         errors

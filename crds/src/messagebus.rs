@@ -54,7 +54,7 @@ pub struct Nats {
     /// is enough; more help when one is down. Credentials go into `credentialsSecret`.
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(min = 1, max = 512), regex(pattern = SERVER)),
+        inner(length(max = 512), regex(pattern = SERVER)),
         extend(
             "x-kubernetes-list-type" = "set",
             "x-kubernetes-validations" = [rule(

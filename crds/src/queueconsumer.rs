@@ -31,7 +31,7 @@ pub struct QueueConsumerSpec {
     /// Name of a `MessageBus` of this namespace. Unset means the one called `default`, otherwise the
     /// operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = LABEL))]
+    #[schemars(length(max = 40), regex(pattern = LABEL))]
     pub bus: Option<String>,
 
     /// A workload that Weir runs for you. Exactly one of `handler` and `to` is set.
@@ -85,7 +85,7 @@ pub struct QueueConsumerSpec {
     /// Name of a `CircuitBreaker` of this namespace, for example `payments`. While it is open nothing
     /// is delivered, and nothing counts as an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = LABEL))]
+    #[schemars(length(max = 40), regex(pattern = LABEL))]
     pub circuit_breaker: Option<String>,
 
     /// Stop deliveries. Default false. Calls in flight finish; messages are still accepted.
@@ -124,7 +124,7 @@ pub struct AllowedFrom {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 256),
-        inner(length(min = 1, max = 63), regex(pattern = LABEL)),
+        inner(length(max = 63), regex(pattern = LABEL)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub names: Vec<String>,

@@ -18,6 +18,10 @@ pub const HEADER: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 pub const URL_PATH: &str = r"^/[^\s?#]*$";
 /// An absolute http or https URL.
 pub const HTTP_URL: &str = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$";
+/// The value of a label; it may be empty.
+pub const LABEL_VALUE: &str = "^([a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?)?$";
+/// The key of a label or taint.
+pub const LABEL_KEY: &str = "^([-.a-z0-9]+/)?[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$";
 /// An amount, as Kubernetes writes it.
 pub const QUANTITY: &str =
     r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
@@ -87,6 +91,8 @@ pub fn pattern_hint(pattern: &str) -> Option<&'static str> {
         HEADER => "the name of an HTTP header, as in `x-request-id`",
         URL_PATH => "a path that begins with `/`, without spaces, `?` and `#`",
         HTTP_URL => "a URL as in `http://audit.billing/in`, without credentials and fragment",
+        LABEL_VALUE => "letters, digits, `-`, `_` and `.`, as in `arm64`",
+        LABEL_KEY => "letters, digits, `-`, `_` and `.`, as in `example.com/dedicated`",
         QUANTITY => "a number with an optional unit, as in `500m` or `128Mi`",
         FILE => "a relative path without `..`, as in `tls/ca.crt`",
         DIRECTORY => "an absolute path without `..` and without `/` at the end, as in `/var/cache`",

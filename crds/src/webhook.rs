@@ -32,7 +32,7 @@ pub struct WebhookSpec {
     /// Name of a `MessageBus` of this namespace. Unset means the one called `default`, otherwise the
     /// operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = LABEL))]
+    #[schemars(length(max = 40), regex(pattern = LABEL))]
     pub bus: Option<String>,
 
     /// Makes the endpoint public through a Gateway. Unset means reachable in the cluster only, at
@@ -96,7 +96,7 @@ pub struct WebhookSpec {
     /// Name of a `CircuitBreaker` of this namespace, for example `payments`. While it is open nothing
     /// is delivered, and nothing counts as an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = LABEL))]
+    #[schemars(length(max = 40), regex(pattern = LABEL))]
     pub circuit_breaker: Option<String>,
 
     /// Stop deliveries. Default false. Calls in flight finish; requests are still accepted.
@@ -124,7 +124,7 @@ pub struct Route {
     #[schemars(
         length(max = 16),
         inner(
-            length(min = 1, max = 253),
+            length(max = 253),
             regex(pattern = HOST)
         ),
         extend(
@@ -139,7 +139,7 @@ pub struct Route {
 
     /// Path of the endpoint, for example `/stripe`. Requests below it are taken too.
     #[schemars(
-        length(min = 1, max = 1024),
+        length(max = 1024),
         regex(pattern = r"^/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*$"),
         extend("x-kubernetes-validations" = [rule(
             "!self.contains('//') && !(self + '/').contains('/./') && !(self + '/').contains('/../') && !self.lowerAscii().contains('%2f')",
@@ -154,12 +154,12 @@ pub struct Route {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayRef {
     /// Name of the Gateway.
-    #[schemars(length(min = 1, max = 253), regex(pattern = rules::SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = rules::SUBDOMAIN))]
     pub name: String,
 
     /// Its namespace. Unset means this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    #[schemars(length(max = 63), regex(pattern = LABEL))]
     pub namespace: Option<String>,
 }
 
@@ -261,7 +261,7 @@ pub enum Scheme {
 ]))]
 pub struct Hmac {
     /// Name of the header that carries the signature, in any case, for example `x-signature`.
-    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER))]
+    #[schemars(length(max = 128), regex(pattern = HEADER))]
     pub header: String,
 
     /// How the signature is written: `Hex` or `Base64`. Default `Hex`.
@@ -281,7 +281,7 @@ pub struct Hmac {
     /// Name of the header with the time in Unix seconds, with `payload: TimestampDotBody`. It is
     /// held against `toleranceSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER))]
+    #[schemars(length(max = 128), regex(pattern = HEADER))]
     pub timestamp_header: Option<String>,
 }
 

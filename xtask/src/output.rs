@@ -17,7 +17,7 @@ impl Output {
         self.files.insert(path.into(), text);
     }
 
-    /// Files of `folder` that begin with `mark` and are not among ours are stale.
+    /// Files of `folder` that contain `mark` and are not among ours are stale.
     pub fn own(&mut self, folder: impl Into<PathBuf>, mark: &'static str) {
         self.owned.push((folder.into(), mark));
     }
@@ -67,8 +67,7 @@ impl Output {
                 .flatten();
             for entry in entries {
                 let path = folder.join(entry.file_name());
-                let ours =
-                    fs::read_to_string(entry.path()).is_ok_and(|text| text.starts_with(mark));
+                let ours = fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(mark));
                 if ours && !self.files.contains_key(&path) {
                     stale.push(path);
                 }

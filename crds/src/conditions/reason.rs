@@ -25,7 +25,7 @@ closed_list! {
         SecretInvalid => "The Secret does not hold what it should. The message says what is expected, never what was found.",
         SecretNotGranted => "The operator may not read the Secret. Grant it with a Role as the documentation of MessageBus shows.",
         ConfigMapNotFound => "A ConfigMap that the spec names is missing. Create it, or change the field that the message names.",
-        ClaimNotFound => "A PersistentVolumeClaim that the spec names is missing. Create it, or change the field that the message names.",
+        ClaimNotFound => "A `PersistentVolumeClaim` that the spec names is missing. Create it, or change the field that the message names.",
         ServiceAccountNotFound => "The service account of the handler is missing. Create it, or change `spec.handler.serviceAccountName`.",
         ServiceAccountNotAllowed => "The service account lacks the annotation `weir.dev/allow-handler: \"true\"`. Whoever owns the account adds it.",
         TargetNotFound => "The object that `spec.to` names is missing. Create it, or change `spec.to`.",

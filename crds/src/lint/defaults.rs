@@ -34,9 +34,28 @@ fn fill(schema: &Value, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| fill(schema, item));
+                for item in items {
+                    fill(schema, item);
+                }
             }
         }
+        _ => {}
+    }
+}
+
+/// 5.0 is the integer 5, to the server and to the types.
+pub(super) fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && n.abs() < 9e15);
+            if let Some(number) = number {
+                *value = Value::from(number as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(object) => object.values_mut().for_each(whole_numbers),
         _ => {}
     }
 }

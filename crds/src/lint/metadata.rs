@@ -1,8 +1,10 @@
 //! What every Kubernetes object has: type and metadata.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::unknown::join;
+use super::unknown::{join, unknown_field};
 use super::{Finding, nearest};
 use crate::document::{KINDS, LATER_KINDS};
 use crate::{API_VERSION, GROUP};
@@ -88,58 +90,71 @@ pub(super) fn check(value: &Value) -> Vec<Finding> {
         let message = "Required value: name or generateName is required";
         return vec![Finding::blocking("metadata.name", message)];
     };
-    for (field, value) in metadata {
+    for (field, value) in metadata.iter().filter(|(_, value)| !value.is_null()) {
         let path = join("metadata", field);
-        match (field.as_str(), value) {
-            (_, Value::Null) => {}
-            ("name", Value::String(name)) if !is_subdomain(name) => findings.push(Finding::blocking(
-                path,
-                format!(
-                    "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
-                ),
-            )),
-            ("namespace", Value::String(name)) if !is_label(name) => findings.push(Finding::blocking(
-                path,
-                format!(
-                    "Invalid value: {name:?}: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character"
-                ),
-            )),
-            ("name" | "namespace" | "generateName", Value::String(_)) => {}
-            ("name" | "namespace" | "generateName", other) => {
-                findings.push(Finding::blocking(path, not_text(other)));
-            }
-            ("labels" | "annotations", Value::Object(entries)) => {
-                for (key, value) in entries {
-                    if !value.is_string() && !value.is_null() {
-                        findings.push(Finding::blocking(join(&path, key), not_text(value)));
+        match field.as_str() {
+            "name" | "namespace" | "generateName" => match value {
+                Value::String(name) => findings.extend(bad_name(field, name, &path)),
+                other => findings.push(Finding::blocking(path, not_text(other))),
+            },
+            "labels" | "annotations" => {
+                match value {
+                    Value::Object(entries) => {
+                        let wrong = entries
+                            .iter()
+                            .filter(|(_, value)| !value.is_string() && !value.is_null());
+                        findings.extend(wrong.map(|(key, value)| {
+                            Finding::blocking(join(&path, key), not_text(value))
+                        }));
                     }
+                    other => findings.push(Finding::blocking(
+                        path,
+                        format!("must be a mapping of text to text, not {}", name_of(other)),
+                    )),
                 }
             }
-            ("labels" | "annotations", other) => findings.push(Finding::blocking(
-                path,
-                format!("must be a mapping of text to text, not {}", name_of(other)),
-            )),
-            (name, _) if FIELDS.contains(&name) => {}
-            (name, _) => {
-                let mut message = format!("unknown field \"{path}\"");
-                if let Some(near) = nearest(name, FIELDS) {
-                    message += &format!("; did you mean \"{near}\"?");
-                }
-                findings.push(Finding::new(path, message));
-            }
+            name if FIELDS.contains(&name) => {}
+            name => findings.push(unknown_field(&path, name, FIELDS)),
         }
     }
-    let set = |field: &str| {
-        metadata
-            .get(field)
-            .and_then(Value::as_str)
-            .is_some_and(|name| !name.is_empty())
-    };
-    if !set("name") && !set("generateName") && !metadata.get("name").is_some_and(|n| !n.is_null()) {
+    let unnamed = metadata
+        .get("name")
+        .is_none_or(|name| name.is_null() || *name == "");
+    let generated = metadata
+        .get("generateName")
+        .and_then(Value::as_str)
+        .is_some_and(|n| !n.is_empty());
+    if unnamed && !generated {
         let message = "Required value: name or generateName is required";
         findings.push(Finding::blocking("metadata.name", message));
     }
     findings
+}
+
+/// The object with a name as the server makes it from `generateName`, when it has none.
+pub(super) fn with_name(value: &Value) -> Cow<'_, Value> {
+    let metadata = &value["metadata"];
+    match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
+        (None | Some(""), Some(start)) => {
+            let mut value = value.clone();
+            value["metadata"]["name"] = format!("{start}xxxxx").into();
+            Cow::Owned(value)
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
+/// A name that the server would refuse, in its words.
+fn bad_name(field: &str, name: &str, path: &str) -> Option<Finding> {
+    let (fits, what, dot) = match field {
+        "name" => (is_subdomain(name), "subdomain", ", '-' or '.'"),
+        "namespace" => (is_label(name), "label", " or '-'"),
+        _ => (true, "", ""),
+    };
+    let message = format!(
+        "Invalid value: {name:?}: a lowercase RFC 1123 {what} must consist of lower case alphanumeric characters{dot}, and must start and end with an alphanumeric character"
+    );
+    (!fits && !name.is_empty()).then(|| Finding::blocking(path, message))
 }
 
 fn not_text(value: &Value) -> String {

@@ -15,6 +15,13 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
+/// `; did you mean "..."?`, or nothing.
+pub(super) fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(wrong, names)
+        .map(|near| format!("; did you mean {near:?}?"))
+        .unwrap_or_default()
+}
+
 /// How many characters must be put in, taken out, changed or swapped with the next one.
 fn distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());

@@ -1,12 +1,15 @@
 //! The OpenAPI schema of a definition as a JSON schema, and its errors in the server's words.
 
+use std::collections::HashSet;
+
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::paths::LocationSegment;
 use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
+use super::nearest::did_you_mean;
 use super::unknown::join;
-use super::{Finding, MAX_PROBLEMS, nearest};
+use super::{Finding, MAX_PROBLEMS};
 use crate::rules::pattern_hint;
 
 /// Turns a structural schema into a JSON schema.
@@ -58,7 +61,11 @@ pub(super) fn check(validator: &Validator, schema: &Value, value: &Value) -> Vec
         .collect();
     // The library goes by keyword; readers go by field.
     findings.sort_by(|left, right| left.path.cmp(&right.path));
-    lists(schema, value, "", &mut findings);
+    let found = findings
+        .iter()
+        .map(|finding| finding.path.clone())
+        .collect();
+    walk(schema, value, "", &found, &mut findings);
     findings
 }
 
@@ -76,8 +83,9 @@ fn finding(error: &ValidationError<'_>) -> Finding {
             path,
             format!("Too long: may not be more than {limit} bytes"),
         ),
-        Kind::MaxItems { limit } => Finding::blocking(path, too_many(*limit, value)),
-        Kind::MaxProperties { limit } => Finding::blocking(path, too_many(*limit, value)),
+        Kind::MaxItems { limit } | Kind::MaxProperties { limit } => {
+            Finding::blocking(path, too_many(*limit, value))
+        }
         Kind::MinLength { limit } => {
             Finding::new(path, format!("should be at least {limit} chars long"))
         }
@@ -156,11 +164,7 @@ fn not_listed(options: &Value, value: &Value) -> String {
         .map(|name| format!("{name:?}"))
         .collect::<Vec<_>>()
         .join(", ");
-    let near = value
-        .as_str()
-        .and_then(|text| nearest(text, names.iter().copied()))
-        .map(|near| format!("; did you mean {near:?}?"))
-        .unwrap_or_default();
+    let near = did_you_mean(value.as_str().unwrap_or_default(), names.iter().copied());
     format!(
         "Unsupported value: {}: supported values: {listed}{near}",
         bounded(&value.to_string())
@@ -188,9 +192,27 @@ fn bounded(text: &str) -> String {
     text.chars().take(300).collect()
 }
 
-/// Lists whose entries must differ: sets by value, maps by key.
-fn lists(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {
+/// What JSON schema does not say: lists whose entries must differ, sets by value and maps by key, and
+/// numbers too large to be whole.
+fn walk(
+    schema: &Value,
+    value: &Value,
+    path: &str,
+    found: &HashSet<String>,
+    findings: &mut Vec<Finding>,
+) {
+    if findings.len() > MAX_PROBLEMS {
+        return;
+    }
     match value {
+        Value::Number(number) if number.is_f64() && !found.contains(path) => {
+            if schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true {
+                findings.push(Finding::blocking(
+                    path,
+                    "must be of type integer: \"number\"",
+                ));
+            }
+        }
         Value::Object(object) => {
             for (name, child) in object {
                 let schema = match &schema["properties"][name] {
@@ -198,12 +220,12 @@ fn lists(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>)
                     schema => schema,
                 };
                 if schema.is_object() {
-                    lists(schema, child, &join(path, name), findings);
+                    walk(schema, child, &join(path, name), found, findings);
                 }
             }
         }
         Value::Array(items) => {
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             for (index, item) in items.iter().enumerate() {
                 let here = format!("{path}[{index}]");
                 if let Some(key) = key_of(schema, item)
@@ -211,7 +233,7 @@ fn lists(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>)
                 {
                     findings.push(Finding::new(&here, format!("Duplicate value: {key}")));
                 }
-                lists(&schema["items"], item, &here, findings);
+                walk(&schema["items"], item, &here, found, findings);
             }
         }
         _ => {}

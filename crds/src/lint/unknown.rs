@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Finding, nearest};
+use super::nearest::did_you_mean;
+use super::{Finding, MAX_PROBLEMS};
 
 /// Unknown fields, each with the nearest known one. `metadata` is not looked at here.
 pub(super) fn fields(schema: &Value, value: &Value) -> Vec<Finding> {
@@ -12,6 +13,9 @@ pub(super) fn fields(schema: &Value, value: &Value) -> Vec<Finding> {
 }
 
 fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {
+    if findings.len() > MAX_PROBLEMS {
+        return;
+    }
     match value {
         Value::Object(object) => {
             let empty = serde_json::Map::new();
@@ -19,6 +23,9 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
             let entries = schema.get("additionalProperties");
             for (name, child) in object {
                 let here = join(path, name);
+                if findings.len() > MAX_PROBLEMS {
+                    return;
+                }
                 if matches!(here.as_str(), "apiVersion" | "kind" | "metadata") {
                     continue;
                 }
@@ -27,11 +34,8 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
                     // A scalar was wanted: the schema says so.
                     None if schema["type"] != "object" => {}
                     None => {
-                        let mut message = format!("unknown field \"{here}\"");
-                        if let Some(near) = nearest(name, properties.keys().map(String::as_str)) {
-                            message += &format!("; did you mean \"{near}\"?");
-                        }
-                        findings.push(Finding::new(here, message));
+                        let names = properties.keys().map(String::as_str);
+                        findings.push(unknown_field(&here, name, names));
                     }
                 }
             }
@@ -48,6 +52,16 @@ fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) 
         }
         _ => {}
     }
+}
+
+/// What is said of an unknown field.
+pub(super) fn unknown_field<'a>(
+    path: &str,
+    name: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Finding {
+    let hint = did_you_mean(name, names);
+    Finding::new(path, format!("unknown field \"{path}\"{hint}"))
 }
 
 /// Path of a field.

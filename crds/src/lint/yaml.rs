@@ -10,6 +10,11 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
+/// Deepest nesting of a document.
+const DEPTH: usize = 64;
+/// Stack for a document of that depth: unoptimised, a level takes up to 40 KiB.
+const STACK: usize = 16 << 20;
+
 /// Most problems that one file is reported with.
 pub const MAX_PROBLEMS: usize = 1000;
 
@@ -60,22 +65,36 @@ impl Lines {
         let mut here = self;
         let mut rest = path;
         while !rest.is_empty() {
-            // Keys of maps may contain dots: the longest name that is there wins.
-            let next = here.children.iter().filter_map(|(name, lines)| {
-                let after = match rest.strip_prefix('[') {
-                    Some(inside) => inside.strip_prefix(name.as_str())?.strip_prefix(']')?,
-                    None => rest.strip_prefix(name.as_str())?,
-                };
-                let ends = after.is_empty() || after.starts_with('.') || after.starts_with('[');
-                ends.then_some((name.len(), lines, after))
-            });
-            let Some((_, lines, after)) = next.max_by_key(|(length, ..)| *length) else {
+            let Some((lines, after)) = here.step(rest) else {
                 break;
             };
             here = lines;
-            rest = after.strip_prefix('.').unwrap_or(after);
+            rest = after;
         }
         here.line()
+    }
+
+    /// The child that a path begins with, and the rest of the path. Keys of maps may contain dots: the
+    /// longest name that is there wins.
+    fn step<'a>(&self, path: &'a str) -> Option<(&Self, &'a str)> {
+        if let Some(inside) = path.strip_prefix('[') {
+            let (index, after) = inside.split_once(']')?;
+            let child = self.children.get(index)?;
+            return Some((child, after.strip_prefix('.').unwrap_or(after)));
+        }
+        let ends = path
+            .match_indices(['.', '['])
+            .map(|(at, _)| at)
+            .chain([path.len()]);
+        ends.take(32)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .find_map(|end| {
+                let after = &path[end..];
+                let child = self.children.get(&path[..end])?;
+                Some((child, after.strip_prefix('.').unwrap_or(after)))
+            })
     }
 
     fn shift(&mut self, by: u32) {
@@ -85,16 +104,39 @@ impl Lines {
 }
 
 /// The documents of a file; empty ones are left out.
-pub fn parse(text: &str) -> impl Iterator<Item = Parsed> + '_ {
-    split(text.strip_prefix('\u{feff}').unwrap_or(text)).filter_map(|(offset, part)| {
-        if part
-            .lines()
-            .all(|line| line.trim().is_empty() || line.starts_with('#'))
-        {
-            return None;
-        }
-        parse_one(part, offset)
-    })
+///
+/// The parser descends into the text by recursion, and its frames are large. The depth is bounded,
+/// and a thread of our own has the stack for that depth whatever the caller's thread has.
+pub fn parse(text: &str) -> Vec<Parsed> {
+    let work = || parse_all(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let result = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work);
+        thread.map(std::thread::ScopedJoinHandle::join)
+    });
+    let failed = |message| {
+        vec![Parsed::Broken {
+            line: None,
+            message,
+        }]
+    };
+    match result {
+        Ok(Ok(documents)) => documents,
+        Ok(Err(_)) => failed("not YAML: the parser failed".into()),
+        Err(error) => failed(format!("cannot be read: no thread: {error}")),
+    }
+}
+
+fn parse_all(text: &str) -> Vec<Parsed> {
+    let written = |part: &str| {
+        part.lines()
+            .any(|line| !line.trim().is_empty() && !line.starts_with('#'))
+    };
+    split(text)
+        .filter(|(_, part)| written(part))
+        .filter_map(|(offset, part)| parse_one(part, offset))
+        .collect()
 }
 
 fn parse_one(text: &str, offset: u32) -> Option<Parsed> {
@@ -135,8 +177,8 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
         budget: serde_saphyr::budget! {
-            max_depth: 64,
-            flow_nesting_limit: 64,
+            max_depth: DEPTH,
+            flow_nesting_limit: DEPTH,
             max_nodes: 500_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
@@ -151,8 +193,7 @@ fn split(text: &str) -> impl Iterator<Item = (u32, &str)> {
     std::iter::from_fn(move || {
         let (offset, part) = rest.take()?;
         let mut length = 0;
-        let mut lines = 0;
-        for line in part.split_inclusive('\n') {
+        for (lines, line) in (0..).zip(part.split_inclusive('\n')) {
             let content = line.trim_end_matches(['\n', '\r']);
             let marker = content.strip_prefix("---").filter(|after| {
                 let after = after.trim_start();
@@ -163,7 +204,6 @@ fn split(text: &str) -> impl Iterator<Item = (u32, &str)> {
                 break;
             }
             length += line.len();
-            lines += 1;
         }
         Some((offset, &part[..length]))
     })
@@ -220,10 +260,6 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
-        // 5.0 is the number 5, as it is for kubectl.
-        if value.fract() == 0.0 && value.abs() < 9e15 {
-            return Ok(Node::scalar(value as i64));
-        }
         match Number::from_f64(value) {
             Some(number) => Ok(Node::scalar(number)),
             None => Err(E::custom(

@@ -30,7 +30,7 @@ pub struct Deduplicate {
     /// Name of the header, in any case, for example `x-request-id`. Required with `by: Header`. A
     /// message without it is accepted as new.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER))]
+    #[schemars(length(max = 128), regex(pattern = HEADER))]
     pub header: Option<String>,
 
     /// Seconds for which an accepted message is remembered, 1 to 86400. Default 300. Also after it

@@ -23,7 +23,7 @@ use crate::rules::{SUBDOMAIN, VARIABLE, rule, rule_at};
 pub struct EnvVar {
     /// Name of the variable. Names that start with `WEIR_` are set by Weir.
     #[schemars(
-        length(min = 1, max = 256),
+        length(max = 256),
         regex(pattern = VARIABLE)
     )]
     pub name: String,
@@ -67,7 +67,7 @@ pub struct FieldRef {
     /// `metadata.labels['KEY']`, `metadata.annotations['KEY']`, `spec.nodeName`,
     /// `spec.serviceAccountName`, `status.hostIP`, `status.hostIPs`, `status.podIP` or `status.podIPs`.
     #[schemars(
-        length(min = 1, max = 400),
+        length(max = 400),
         regex(
             pattern = r"^(metadata\.(name|namespace|uid|(labels|annotations)\['[-._/a-zA-Z0-9]+'\])|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?))$"
         )
@@ -93,7 +93,7 @@ pub struct EnvFrom {
     /// Text put before each key, for example `DB_`. Unset means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        length(min = 1, max = 128),
+        length(max = 128),
         regex(pattern = VARIABLE)
     )]
     pub prefix: Option<String>,
@@ -112,7 +112,7 @@ pub struct EnvFrom {
 #[serde(rename_all = "camelCase")]
 pub struct OptionalRef {
     /// Name of the object, in this namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 
     /// Start without it when it is missing. Default false: the pod waits.

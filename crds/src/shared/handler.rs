@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{EnvFrom, EnvVar, LocalRef, Resources, Toleration, Volume};
-use crate::rules::{IMAGE, SUBDOMAIN, URL_PATH, rule_at};
+use crate::rules::{IMAGE, LABEL_VALUE, SUBDOMAIN, URL_PATH, rule_at};
 
 /// Ports of a handler pod that the sidecar uses.
 pub const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 9900..=9909;
@@ -34,7 +35,7 @@ pub const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 9900..=9909;
 ]))]
 pub struct Handler {
     /// Container image, for example `registry.example/acme/billing:1.4`.
-    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
+    #[schemars(length(max = 512), regex(pattern = IMAGE))]
     pub image: String,
 
     /// How the handler is called. Default `CloudEvents`: `POST` of the body with `ce-*` headers.
@@ -51,7 +52,7 @@ pub struct Handler {
 
     /// Path of the handler, for example `/events`. Default `/`. Not used with protocol `Lambda`.
     #[serde(default = "default_path")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = URL_PATH))]
+    #[schemars(length(max = 1024), regex(pattern = URL_PATH))]
     pub path: String,
 
     /// Replaces the entry point of the image. Unset means the image's own.
@@ -92,7 +93,7 @@ pub struct Handler {
     /// Service account of the pods. It must carry the annotation `weir.dev/allow-handler: "true"`.
     /// Unset means the namespace's default one, without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub service_account_name: Option<String>,
 
     /// Secrets with credentials of the image's registry.
@@ -105,10 +106,14 @@ pub struct Handler {
 
     /// Labels a node must have, for example `{kubernetes.io/arch: arm64}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(
-        inner(length(max = 63), regex(pattern = "^[-._a-zA-Z0-9]*$")),
-        extend("maxProperties" = 32)
-    )]
+    #[schemars(extend(
+        "maxProperties" = 32,
+        "additionalProperties" = json!({
+            "type": "string",
+            "maxLength": 63,
+            "pattern": LABEL_VALUE,
+        })
+    ))]
     pub node_selector: BTreeMap<String, String>,
 
     /// Taints of nodes that the pods tolerate.
@@ -125,7 +130,7 @@ pub struct Handler {
     /// Path that answers 2xx when the handler can take calls, for example `/healthz`. Unset means
     /// that an open port is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = URL_PATH))]
+    #[schemars(length(max = 1024), regex(pattern = URL_PATH))]
     pub readiness_path: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::rules::{QUANTITY, rule_at};
+use crate::rules::{LABEL_KEY, LABEL_VALUE, QUANTITY, rule_at};
 
 /// An amount of something, as Kubernetes writes it: `500m`, `128Mi`, `2`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -20,10 +20,12 @@ impl<'de> Deserialize<'de> for Quantity {
         #[serde(untagged)]
         enum Written {
             Number(i64),
+            Large(u64),
             Text(String),
         }
         Ok(Self(match Written::deserialize(deserializer)? {
             Written::Number(number) => number.to_string(),
+            Written::Large(number) => number.to_string(),
             Written::Text(text) => text,
         }))
     }
@@ -104,7 +106,7 @@ impl Resources {
 pub struct Toleration {
     /// Key of the taint. Unset, with operator `Exists`, means every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 317), regex(pattern = "^[-._/a-zA-Z0-9]+$"))]
+    #[schemars(length(max = 317), regex(pattern = LABEL_KEY))]
     pub key: Option<String>,
 
     /// `Equal` compares `value`; `Exists` takes any value. Default `Equal`.
@@ -113,11 +115,12 @@ pub struct Toleration {
 
     /// Value of the taint, with operator `Equal`. Unset means empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = "^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 63), regex(pattern = LABEL_VALUE))]
     pub value: Option<String>,
 
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Unset means each of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TaintEffect")]
     pub effect: Option<TaintEffect>,
 
     /// Seconds a running pod stays after the taint appears, 0 to 86400, with effect `NoExecute`.

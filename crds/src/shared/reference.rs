@@ -10,7 +10,7 @@ use crate::rules::{KEY, SUBDOMAIN};
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// Name of the object, in this namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -19,11 +19,11 @@ pub struct LocalRef {
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// Name of the object, in this namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 
     /// Key in its data, for example `user.creds`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = KEY))]
+    #[schemars(length(max = 253), regex(pattern = KEY))]
     pub key: String,
 }
 
@@ -32,11 +32,11 @@ pub struct KeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct OptionalKeyRef {
     /// Name of the object, in this namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 
     /// Key in its data.
-    #[schemars(length(min = 1, max = 253), regex(pattern = KEY))]
+    #[schemars(length(max = 253), regex(pattern = KEY))]
     pub key: String,
 
     /// Start without the variable when the object or the key is missing. Default false: the pod waits.

@@ -24,7 +24,7 @@ pub struct Volume {
     /// Directory in the handler, absolute, for example `/var/cache`. Each path once; not below
     /// `/etc/weir`.
     #[schemars(
-        length(min = 2, max = 512),
+        length(max = 512),
         regex(pattern = DIRECTORY)
     )]
     pub mount_path: String,
@@ -32,7 +32,7 @@ pub struct Volume {
     /// Mount only this file or directory of the source. Unset means all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        length(min = 1, max = 512),
+        length(max = 512),
         regex(pattern = FILE)
     )]
     pub sub_path: Option<String>,
@@ -63,7 +63,7 @@ pub struct Volume {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapVolume {
     /// Name of the `ConfigMap`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 
     /// Which keys, and under which names. Unset means all keys under their own names.
@@ -87,7 +87,7 @@ pub struct ConfigMapVolume {
 #[serde(rename_all = "camelCase")]
 pub struct SecretVolume {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub secret_name: String,
 
     /// Which keys, and under which names. Unset means all keys under their own names.
@@ -110,13 +110,13 @@ pub struct SecretVolume {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyToPath {
-    /// The key.
-    #[schemars(length(min = 1, max = 253), regex(pattern = KEY))]
+    /// The key, for example `ca.crt`.
+    #[schemars(length(max = 253), regex(pattern = KEY))]
     pub key: String,
 
     /// Relative path of the file, for example `tls/ca.crt`.
     #[schemars(
-        length(min = 1, max = 512),
+        length(max = 512),
         regex(pattern = FILE)
     )]
     pub path: String,
@@ -150,6 +150,6 @@ pub enum Medium {
 #[serde(rename_all = "camelCase")]
 pub struct ClaimVolume {
     /// Name of the claim.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[schemars(length(max = 253), regex(pattern = SUBDOMAIN))]
     pub claim_name: String,
 }
