@@ -2,7 +2,7 @@
 //! Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use weir_broker::QueueSpec;
+use weir_broker::{QueueSpec, Removal};
 use weir_core::config::{
     ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
     QueueConfig, RetryConfig, TargetConfig, VERSION,
@@ -17,7 +17,7 @@ use weir_crds::shared::{
 use crate::bus::{self, Bus};
 use crate::handler_pod::{self, Worker};
 use crate::identity::Identity;
-use crate::kinds::Needs;
+use crate::kinds::{Ending, Needs};
 use crate::plan::{Config, Plan, Rejected};
 use crate::runtime::Member;
 use crate::world::{Name, Place, World};
@@ -190,6 +190,7 @@ pub fn plan(resolved: &Resolved) -> Plan {
         _ => Vec::new(),
     };
     Plan {
+        identity: Some(identity.clone()),
         bus: resolved.bus.clone(),
         topology: vec![queue_spec(resolved)],
         config: Config {
@@ -207,14 +208,13 @@ pub fn member(
     identity: &Identity,
     metadata: &ObjectMeta,
     bus: Option<&str>,
-    keys_secret: Option<String>,
     world: &World,
 ) -> Member {
     Member {
         key: identity.key.clone(),
         owner: identity.owner.clone(),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-        keys_secret,
+        keys_secret: identity.keys_secret.clone(),
         bus: bus::choose(bus, &identity.key.namespace, world).ok(),
     }
 }
@@ -440,5 +440,21 @@ pub fn deduplicate(spec: &Deduplicate) -> DeduplicateConfig {
         },
         header: spec.header.as_ref().map(|name| name.to_ascii_lowercase()),
         window_seconds: spec.window_seconds,
+    }
+}
+
+/// How a consuming object ends.
+pub fn ending(identity: &Identity, delivery: &Delivery<'_>) -> Ending {
+    Ending {
+        identity: identity.clone(),
+        bus: delivery.bus.map(str::to_owned),
+        removal: match delivery.deletion_policy {
+            DeletionPolicy::Retain => Removal::Retain,
+            DeletionPolicy::Delete => Removal::Delete,
+            DeletionPolicy::DeleteIfEmpty => Removal::DeleteIfEmpty,
+        },
+        grace_seconds: delivery.handler.map_or(0, |handler| {
+            handler.timeout_seconds.saturating_add(SHUTDOWN_SECONDS)
+        }),
     }
 }

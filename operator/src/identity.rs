@@ -15,6 +15,8 @@ pub struct Identity {
     pub generation: i64,
     /// Makes the object the controller of its children.
     pub owner: OwnerReference,
+    /// The Secret with its signing keys.
+    pub keys_secret: Option<String>,
 }
 
 impl Identity {
@@ -39,6 +41,7 @@ impl Identity {
             key,
             uid,
             generation: object.meta().generation.unwrap_or(0),
+            keys_secret: None,
             owner,
         }
     }

@@ -1,5 +1,6 @@
 //! The kinds, each with what only it has. What they share is in the modules beside.
 
+mod consumer_status;
 mod messagebus;
 mod queueconsumer;
 mod webhook;
@@ -10,8 +11,13 @@ use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use weir_broker::Removal;
+use weir_crds::conditions::Condition;
 use weir_crds::{MessageBus, QueueConsumer, Webhook};
 
+use crate::done::Done;
+use crate::identity::Identity;
 use crate::plan::{Plan, Rejected};
 use crate::pod_security;
 use crate::runtime::Member;
@@ -28,6 +34,32 @@ pub struct Needs {
     pub queue: Option<Name>,
     /// The service account of the handler.
     pub service_account: Option<Name>,
+}
+
+/// What the conditions of an object depend on, besides what was found and done.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary<'a> {
+    /// Where its messages live.
+    pub bus: &'a Name,
+    /// It delivers messages.
+    pub handles: bool,
+    /// The user holds them back.
+    pub paused: bool,
+    /// Deliveries at once.
+    pub limit: u32,
+}
+
+/// How an object with topology ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Who it is.
+    pub identity: Identity,
+    /// The bus that it names.
+    pub bus: Option<String>,
+    /// What becomes of its messages.
+    pub removal: Removal,
+    /// How long its pods may take to end, seconds.
+    pub grace_seconds: u32,
 }
 
 /// One kind of object: what it needs to know, what it means, what is to exist for it.
@@ -59,6 +91,18 @@ pub trait Kind:
     /// What the shared runtime of its namespace has to know about it, also while it is rejected:
     /// a mistake in one object must not take its keys from pods that serve it as it was before.
     fn member(&self, world: &World) -> Option<Member>;
+
+    /// What of the outcome the conditions are made from.
+    fn summary(resolved: &Self::Resolved) -> Summary<'_>;
+
+    /// Its conditions as they are in the cluster.
+    fn conditions(&self) -> &[Condition];
+
+    /// Its own fields of the status. Without an outcome they stay as they were.
+    fn fields(&self, outcome: Option<(&Self::Resolved, &Done)>) -> Map<String, Value>;
+
+    /// What becomes of its topology when it is deleted; none for kinds that have none.
+    fn ending(&self) -> Option<Ending>;
 }
 
 /// Resolves and plans one object. The one way from an object to what is created for it: the rendered
@@ -68,6 +112,14 @@ pub fn decide<K: Kind>(object: &K, world: &World) -> Result<(K::Resolved, Plan),
     let plan = K::plan(&resolved);
     pod_security::check(&plan.workloads)?;
     Ok((resolved, plan))
+}
+
+/// The fields of a status.
+fn to_map(status: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
 }
 
 /// An object of any kind, for those who read manifests.

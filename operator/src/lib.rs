@@ -6,13 +6,41 @@
 //! all kinds: observe, resolve, plan, apply, status, write.
 #![warn(missing_docs)]
 
+pub mod applier;
+pub mod apply;
+pub mod backoff;
+pub mod brokers;
 pub mod bus;
+pub mod context;
 pub mod delivery;
+pub mod done;
+pub mod error;
+pub mod fence;
+pub mod finalize;
 pub mod handler_pod;
+pub mod health;
+pub mod hub;
 pub mod identity;
 pub mod kinds;
+pub mod lease;
+pub mod matches;
+pub mod memory;
+pub mod metrics;
+pub mod numbers;
+pub mod observe;
+pub mod options;
 pub mod plan;
 pub mod pod;
 pub mod pod_security;
+pub mod probe;
+pub mod rbac;
+pub mod reconcile;
+pub mod rollout;
+pub mod run;
 pub mod runtime;
+pub mod runtime_shell;
+pub mod settings;
+pub mod status;
+pub mod status_shell;
+pub mod stores;
 pub mod world;

@@ -9,6 +9,7 @@ use weir_core::object::ObjectKey;
 use weir_crds::conditions::Reason;
 
 use crate::bus::Bus;
+use crate::identity::Identity;
 
 /// A user's mistake, or something that the object refers to and that is not there. It becomes
 /// `Accepted=False` and waits for a change.
@@ -33,6 +34,8 @@ impl Rejected {
 /// Everything that is to exist for one object.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Whose plan it is, for kinds that have children.
+    pub identity: Option<Identity>,
     /// The broker that has to answer, for every kind.
     pub bus: Bus,
     /// Queues on it.

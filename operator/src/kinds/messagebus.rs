@@ -1,10 +1,14 @@
 //! Where messages live. It makes nothing of its own: it says whether the broker answers.
 
 use kube::ResourceExt as _;
-use weir_crds::MessageBus;
+use serde_json::{Map, Value};
+use weir_crds::conditions::Condition;
+use weir_crds::messagebus::BusServer;
+use weir_crds::{MessageBus, MessageBusStatus};
 
-use super::{Kind, Needs};
+use super::{Ending, Kind, Needs, Summary, to_map};
 use crate::bus::{self, Bus};
+use crate::done::Done;
 use crate::plan::{Config, Plan, Rejected};
 use crate::runtime::Member;
 use crate::world::{Name, Place, World};
@@ -15,6 +19,9 @@ pub struct ResolvedBus {
     /// How.
     pub bus: Bus,
 }
+
+/// What this version uses of a server that it accepts.
+const CAPABILITIES: [&str; 4] = ["WorkQueues", "Schedules", "Deduplication", "DeadLetters"];
 
 impl Kind for MessageBus {
     type Resolved = ResolvedBus;
@@ -39,6 +46,7 @@ impl Kind for MessageBus {
 
     fn plan(resolved: &ResolvedBus) -> Plan {
         Plan {
+            identity: None,
             bus: resolved.bus.clone(),
             topology: Vec::new(),
             config: Config::default(),
@@ -50,5 +58,59 @@ impl Kind for MessageBus {
 
     fn member(&self, _world: &World) -> Option<Member> {
         None
+    }
+
+    fn summary(resolved: &ResolvedBus) -> Summary<'_> {
+        Summary {
+            bus: &resolved.bus.name,
+            handles: false,
+            paused: false,
+            limit: 0,
+        }
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+
+    fn fields(&self, outcome: Option<(&ResolvedBus, &Done)>) -> Map<String, Value> {
+        let fields = match outcome {
+            Some((
+                resolved,
+                Done {
+                    server: Some(server),
+                    ..
+                },
+            )) => MessageBusStatus {
+                server: Some(BusServer {
+                    version: Some(server.version.clone()),
+                    api_level: Some(server.api_level),
+                }),
+                capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+                durability: Some(durability(resolved.bus.replicas)),
+                ..MessageBusStatus::default()
+            },
+            // The server was not asked, or did not answer: what it said last still stands.
+            _ => MessageBusStatus {
+                observed_generation: None,
+                conditions: Vec::new(),
+                ..self.status.clone().unwrap_or_default()
+            },
+        };
+        to_map(&fields)
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        None
+    }
+}
+
+/// What a stored message survives. How the servers write to their disks is not known here.
+fn durability(replicas: u32) -> String {
+    match replicas {
+        0 | 1 => "1 copy: lost with the disk of its server".to_owned(),
+        copies => format!("{copies} copies: survives the loss of {}", (copies - 1) / 2),
     }
 }

@@ -1,12 +1,15 @@
 //! Frugal Consumer: a queue that others send to over HTTP, and its handler.
 
 use kube::Resource as _;
+use serde_json::{Map, Value};
 use weir_core::config::IntakeConfig;
 use weir_crds::QueueConsumer;
+use weir_crds::conditions::Condition;
 use weir_crds::shared::Consumes as _;
 
-use super::{Kind, Needs};
+use super::{Ending, Kind, Needs, Summary, consumer_status};
 use crate::delivery::{self, Resolved};
+use crate::done::Done;
 use crate::identity::Identity;
 use crate::plan::{Plan, Rejected};
 use crate::runtime::Member;
@@ -49,14 +52,30 @@ impl Kind for QueueConsumer {
     }
 
     fn member(&self, world: &World) -> Option<Member> {
-        let keys_secret = None;
         Some(delivery::member(
             &identity(self),
             self.meta(),
             self.spec.bus.as_deref(),
-            keys_secret,
             world,
         ))
+    }
+
+    fn summary(resolved: &Resolved) -> Summary<'_> {
+        consumer_status::summary(resolved)
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+
+    fn fields(&self, outcome: Option<(&Resolved, &Done)>) -> Map<String, Value> {
+        consumer_status::fields(self.status.as_ref(), outcome.map(|(resolved, _)| resolved))
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        Some(delivery::ending(&identity(self), &self.spec.delivery()))
     }
 }
 

@@ -1,16 +1,18 @@
 //! Scalable Webhook: an HTTP endpoint for strangers, a queue, and its handler.
 
 use kube::Resource as _;
+use serde_json::{Map, Value};
 use weir_core::config::{
     HmacConfig, HmacEncoding, HmacPayload, IntakeConfig, SignatureScheme, VerifyConfig,
 };
 use weir_crds::Webhook;
-use weir_crds::conditions::Reason;
+use weir_crds::conditions::{Condition, Reason};
 use weir_crds::shared::Consumes as _;
 use weir_crds::webhook::{Encoding, Hmac, Method, Payload, Scheme, Verify};
 
-use super::{Kind, Needs};
+use super::{Ending, Kind, Needs, Summary, consumer_status};
 use crate::delivery::{self, Resolved};
+use crate::done::Done;
 use crate::identity::Identity;
 use crate::plan::{Plan, Rejected};
 use crate::runtime::Member;
@@ -55,24 +57,44 @@ impl Kind for Webhook {
     }
 
     fn member(&self, world: &World) -> Option<Member> {
-        let keys_secret = self
-            .spec
-            .verify
-            .secret_ref
-            .as_ref()
-            .map(|secret| secret.name.clone());
         Some(delivery::member(
             &identity(self),
             self.meta(),
             self.spec.bus.as_deref(),
-            keys_secret,
             world,
         ))
+    }
+
+    fn summary(resolved: &Resolved) -> Summary<'_> {
+        consumer_status::summary(resolved)
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+
+    fn fields(&self, outcome: Option<(&Resolved, &Done)>) -> Map<String, Value> {
+        consumer_status::fields(self.status.as_ref(), outcome.map(|(resolved, _)| resolved))
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        Some(delivery::ending(&identity(self), &self.spec.delivery()))
     }
 }
 
 fn identity(webhook: &Webhook) -> Identity {
-    Identity::of(weir_core::object::Kind::Webhook, webhook)
+    let keys_secret = webhook
+        .spec
+        .verify
+        .secret_ref
+        .as_ref()
+        .map(|secret| secret.name.clone());
+    Identity {
+        keys_secret,
+        ..Identity::of(weir_core::object::Kind::Webhook, webhook)
+    }
 }
 
 fn method_name(method: Method) -> String {
