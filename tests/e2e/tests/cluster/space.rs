@@ -125,7 +125,7 @@ impl Space {
 
     /// Applies one document; `Err` if the API server refuses it.
     pub async fn try_apply(&self, yaml: &str) -> Result<(), kube::Error> {
-        let object: Value = serde_saphyr::from_str(yaml).expect("a manifest is YAML");
+        let object: Value = crate::manifests::parse(yaml).expect("a manifest is YAML");
         let (kind, name) = (
             object["kind"].as_str().expect("a kind"),
             object["metadata"]["name"].as_str().expect("a name"),
