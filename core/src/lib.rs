@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod cloudevents;
 pub mod config;
 pub mod dead_letter;
 pub mod decide;
@@ -17,5 +18,6 @@ pub mod message;
 pub mod names;
 pub mod object;
 pub mod retry;
+pub mod trace;
 pub mod verify;
 pub mod wire;

@@ -28,6 +28,13 @@ pub const ACCEPTED_AT: &str = "weir-accepted-at";
 /// Header with the attempts that have counted so far.
 pub const ATTEMPTS: &str = "weir-attempts";
 
+/// Header with the HTTP method a message came with, where it was not `POST`. Weir's own, but part of
+/// the message: it is kept in [`Message::headers`].
+pub const METHOD: &str = "weir-method";
+/// Header with path and query behind the object's own path, `/a?b=c`, where there were any. Kept as
+/// [`METHOD`] is.
+pub const PATH: &str = "weir-path";
+
 /// Most bytes that the three headers above take, without the id itself.
 pub(crate) const MOST_OWN_BYTES: usize = 96;
 
@@ -65,7 +72,7 @@ pub fn encode(message: &Message, attempts: u32) -> Vec<(String, String)> {
 /// `fallback_id` and `fallback_time` are used where there is no usable `weir-id` or
 /// `weir-accepted-at`: they must be the same whenever this stored message is read (its position in
 /// the stream, the time the broker stored it). Headers that begin with `weir-` or `nats-` are not
-/// part of the message.
+/// part of the message, except [`METHOD`] and [`PATH`].
 pub fn decode<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     body: Bytes,
@@ -80,6 +87,7 @@ pub fn decode<'a>(
             ID => id = id.or_else(|| ids::is_valid(value).then(|| value.to_owned())),
             ACCEPTED_AT => accepted_at = accepted_at.or_else(|| value.parse().ok()),
             ATTEMPTS => attempts = attempts.or_else(|| value.parse().ok()),
+            METHOD | PATH => kept.append(&name, decode_value(value)),
             _ if is_reserved(&name) || name.is_empty() => {}
             _ => kept.append(&percent_encode(&name, is_token_byte), decode_value(value)),
         }

@@ -32,7 +32,6 @@ pub const KEEP_BATCH: usize = 256 * 1024;
 
 /// Who is called.
 pub struct Target {
-    origin: Origin,
     host: HeaderValue,
     path: String,
     pool: Pool,
@@ -75,18 +74,9 @@ impl Target {
                 url: crate::egress::redact(url),
                 why: "its host is not one",
             })?;
-        let pool = Pool::new(origin.clone(), egress);
-        Ok(Self {
-            origin,
-            host,
-            path,
-            pool,
-        })
-    }
-
-    /// Where it is.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
+        egress.check(&origin)?;
+        let pool = Pool::new(origin, egress);
+        Ok(Self { host, path, pool })
     }
 
     /// The value of `Host`.

@@ -163,6 +163,18 @@ impl Origin {
 }
 
 impl Egress {
+    /// Refuses an origin that is an address which would be refused anyway. Names are judged when they
+    /// are resolved.
+    pub fn check(&self, origin: &Origin) -> Result<(), EgressError> {
+        let Ok(address) = origin.host.parse() else {
+            return Ok(());
+        };
+        match self.refuses(address, origin.trust) {
+            Some(why) => Err(refusal(origin, address, why)),
+            None => Ok(()),
+        }
+    }
+
     /// Connects to the first address that is allowed and answers.
     pub async fn connect(&self, origin: &Origin) -> Result<Connection, EgressError> {
         let stream = self.connect_tcp(origin).await?;
@@ -200,12 +212,12 @@ impl Egress {
         let mut last = no_address("the name server knows none".to_owned());
         for address in addresses {
             if let Some(why) = self.refuses(address.ip(), origin.trust) {
-                last = self.refusal(origin, address.ip(), why);
+                last = refusal(origin, address.ip(), why);
                 continue;
             }
             match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => match self.own_port(&stream, origin) {
-                    Some(why) => last = self.refusal(origin, address.ip(), why),
+                    Some(why) => last = refusal(origin, address.ip(), why),
                     None => return Ok(stream),
                 },
                 Ok(Err(error)) => {
@@ -223,15 +235,6 @@ impl Egress {
             }
         }
         Err(last)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as a rule of this value")]
-    fn refusal(&self, origin: &Origin, address: IpAddr, why: &'static str) -> EgressError {
-        EgressError::Refused {
-            host: origin.host.clone(),
-            address,
-            why,
-        }
     }
 
     /// Why users may not name `address`; `None` when they may.
@@ -257,6 +260,14 @@ impl Egress {
         };
         let own = origin.trust == Trust::User && self.own_ports.contains(&origin.port);
         (own && to_self).then_some("a port of this process")
+    }
+}
+
+fn refusal(origin: &Origin, address: IpAddr, why: &'static str) -> EgressError {
+    EgressError::Refused {
+        host: origin.host.clone(),
+        address,
+        why,
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -348,5 +347,5 @@ fn look_at_keys(object: &Object) {
     else {
         return;
     };
-    object.shared.read_keys(Path::new(&verify.keys_dir));
+    object.shared.read_keys(verify);
 }

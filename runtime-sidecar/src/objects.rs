@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_broker::{Depth, WorkQueue};
-use weir_core::config::ObjectConfig;
+use weir_core::config::{ObjectConfig, VerifyConfig};
 use weir_core::object::{Kind, ObjectKey};
 
 use crate::intake::keys::{self, Keys};
@@ -124,8 +124,9 @@ impl Shared {
     }
 
     /// Reads the keys again, where they have changed.
-    pub fn read_keys(&self, dir: &Path) {
-        let Some(keys) = keys::read(dir, &self.keys()) else {
+    pub fn read_keys(&self, verify: &VerifyConfig) {
+        let Some(keys) = keys::read(Path::new(&verify.keys_dir), verify.scheme, &self.keys())
+        else {
             return;
         };
         let problem = keys.problem.clone().map(|message| Problem {

@@ -171,7 +171,8 @@ fn any_headers() -> impl Strategy<Value = Headers> {
         "[ %0-9a-fA-F]{0,10}".prop_map(String::into_bytes),
         "%%[ -~]{0,10}".prop_map(String::into_bytes),
     ];
-    prop::collection::vec((name, value), 0..10).prop_map(|pairs| {
+    let pairs = prop::collection::vec((name, value), 0..10);
+    (pairs, prop::option::of("/[ -~]{0,20}")).prop_map(|(pairs, path)| {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(
@@ -179,7 +180,12 @@ fn any_headers() -> impl Strategy<Value = Headers> {
                 HeaderValue::from_bytes(&value).unwrap(),
             );
         }
-        from_http(&map, Limits::default()).unwrap()
+        let mut headers = from_http(&map, Limits::default()).unwrap();
+        if let Some(path) = path {
+            headers.append(METHOD, "PUT");
+            headers.append(PATH, path);
+        }
+        headers
     })
 }
 

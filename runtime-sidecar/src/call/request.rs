@@ -12,10 +12,10 @@ use weir_core::object::ObjectKey;
 use super::Target;
 
 /// The HTTP method that a message came with, where it was not `POST`.
-pub const METHOD: &str = "weir-method";
+pub const METHOD: &str = "http-method";
 
 /// Path and query behind the object's own path, where there is any: `/a?b=c`.
-pub const SUFFIX: &str = "weir-path";
+pub const SUFFIX: &str = "http-path";
 
 /// What the contract says about one attempt.
 #[derive(Clone, Copy, Debug)]

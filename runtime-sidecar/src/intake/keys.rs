@@ -6,17 +6,20 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use weir_core::config::SignatureScheme;
+use weir_core::verify::Key;
+
 /// Most keys of one object; more is a mistake (a wrong Secret) and would make each check slow.
 const MOST: usize = 32;
 
-/// Largest key file.
+/// Largest file of a key.
 const LARGEST: u64 = 64 * 1024;
 
 /// What is known of the keys of one object. Never printed.
 #[derive(Default)]
 pub struct Keys {
-    /// The contents of each file, without a final newline.
-    pub values: Vec<Vec<u8>>,
+    /// The valid ones, in the order of their files.
+    pub values: Vec<Key>,
     /// What is wrong with the folder.
     pub problem: Option<String>,
     stamp: Vec<(String, Option<SystemTime>, u64)>,
@@ -35,7 +38,7 @@ impl Keys {
 }
 
 /// Reads the folder when it has changed since `known`; `None` when it has not.
-pub fn read(dir: &Path, known: &Keys) -> Option<Keys> {
+pub fn read(dir: &Path, scheme: SignatureScheme, known: &Keys) -> Option<Keys> {
     let stamp = match stamp(dir) {
         Ok(stamp) => stamp,
         Err(error) => {
@@ -64,16 +67,10 @@ pub fn read(dir: &Path, known: &Keys) -> Option<Keys> {
             continue;
         }
         match fs::read(dir.join(name)) {
-            Ok(mut value) => {
-                while matches!(value.last(), Some(b'\n' | b'\r')) {
-                    value.pop();
-                }
-                if value.is_empty() {
-                    keys.problem = Some(format!("{name} is empty; put the signing key in it"));
-                } else {
-                    keys.values.push(value);
-                }
-            }
+            Ok(value) => match Key::parse(scheme, &value) {
+                Ok(key) => keys.values.push(key),
+                Err(error) => keys.problem = Some(format!("{name}: {error}")),
+            },
             Err(error) => keys.problem = Some(format!("{name}: {}", error.kind())),
         }
     }
@@ -86,8 +83,7 @@ pub fn read(dir: &Path, known: &Keys) -> Option<Keys> {
 }
 
 fn changed(known: &Keys, keys: Keys) -> Option<Keys> {
-    let same =
-        known.stamp == keys.stamp && known.problem == keys.problem && known.values == keys.values;
+    let same = known.stamp == keys.stamp && known.problem == keys.problem;
     (!same).then_some(keys)
 }
 
@@ -119,37 +115,57 @@ fn stamp(dir: &Path) -> io::Result<Vec<(String, Option<SystemTime>, u64)>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_file_is_a_key_and_a_change_is_seen() {
-        let dir = tempfile::tempdir().unwrap();
-        let none = read(dir.path(), &Keys::default()).unwrap();
-        assert!(none.problem.as_ref().unwrap().contains("create the Secret"));
-        assert!(read(dir.path(), &none).is_none(), "nothing new to say");
-
-        fs::write(dir.path().join("old"), "one\n").unwrap();
-        fs::create_dir(dir.path().join("..data")).unwrap();
-        let one = read(dir.path(), &none).unwrap();
-        assert_eq!(
-            (one.values.as_slice(), &one.problem),
-            (&[b"one".to_vec()][..], &None)
-        );
-        assert!(read(dir.path(), &one).is_none());
-
-        fs::write(dir.path().join("new"), "two").unwrap();
-        let two = read(dir.path(), &one).unwrap();
-        assert_eq!(two.values, [b"two".to_vec(), b"one".to_vec()]);
-
-        fs::remove_dir_all(dir.path()).unwrap();
-        let gone = read(dir.path(), &two).unwrap();
-        assert!(gone.values.is_empty() && gone.problem.is_some());
+    fn look(dir: &Path, known: &Keys) -> Option<Keys> {
+        read(dir, SignatureScheme::GitHub, known)
     }
 
     #[test]
-    fn an_empty_key_is_a_problem_and_not_a_key() {
+    fn every_file_is_a_key_and_a_change_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("key"), "\n").unwrap();
-        let keys = read(dir.path(), &Keys::default()).unwrap();
-        assert!(keys.values.is_empty());
-        assert!(keys.problem.unwrap().contains("is empty"));
+        let none = look(dir.path(), &Keys::default()).unwrap();
+        assert!(none.problem.as_ref().unwrap().contains("create the Secret"));
+        assert!(look(dir.path(), &none).is_none(), "nothing new to say");
+
+        fs::write(dir.path().join("old"), "one\n").unwrap();
+        fs::create_dir(dir.path().join("..data")).unwrap();
+        let one = look(dir.path(), &none).unwrap();
+        assert_eq!((one.len(), &one.problem), (1, &None));
+        assert!(look(dir.path(), &one).is_none());
+
+        fs::write(dir.path().join("new"), "two").unwrap();
+        let two = look(dir.path(), &one).unwrap();
+        assert_eq!(two.len(), 2);
+
+        fs::remove_dir_all(dir.path()).unwrap();
+        let gone = look(dir.path(), &two).unwrap();
+        assert!(gone.is_empty() && gone.problem.is_some());
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_a_problem_that_does_not_show_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("empty"), "\n").unwrap();
+        let keys = look(dir.path(), &Keys::default()).unwrap();
+        assert!(keys.is_empty());
+        assert!(keys.problem.unwrap().contains("empty: "));
+
+        fs::write(dir.path().join("empty"), "canary").unwrap();
+        let keys = read(
+            dir.path(),
+            SignatureScheme::StandardWebhooks,
+            &Keys::default(),
+        )
+        .unwrap();
+        assert!(keys.is_empty());
+        assert!(!keys.problem.unwrap().contains("canary"));
+    }
+
+    #[test]
+    fn a_bad_key_does_not_keep_a_good_one_from_working() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "").unwrap();
+        fs::write(dir.path().join("b"), "good").unwrap();
+        let keys = look(dir.path(), &Keys::default()).unwrap();
+        assert!(keys.len() == 1 && keys.problem.is_some());
     }
 }

@@ -138,11 +138,14 @@ impl Weir {
         }
     }
 
-    /// Waits until so many objects are served.
+    /// Waits until so many objects are served and connected.
     pub async fn served(&self, objects: usize) {
         until("the objects are served", || async {
             let body = get(self.admin, "/objects").await.json();
-            body["objects"].as_array().unwrap().len() == objects
+            let served = body["objects"].as_array().unwrap();
+            let connected = !*self.broker.connected().borrow()
+                || served.iter().all(|object| object["connected"] == true);
+            served.len() == objects && connected
         })
         .await;
     }
