@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::codec::{RESERVE, encode, header_bytes, put};
+use super::codec::{RESERVE, encode, put};
 use super::commit::{Budget, Committer, no_stream};
 use super::connection::{Connection, parse};
 use super::consume::NatsConsumer;
@@ -80,14 +80,11 @@ impl Shared {
         if !self.connection.is_up() {
             return Err(self.connection.unreachable());
         }
-        let limit = self.max_message_bytes();
-        let mut headers = encode(&message, 0)?;
-        let size = message
-            .wire_len()
-            .max(header_bytes(&headers) + message.body.len());
-        if message.wire_len() > limit || size > limit + RESERVE / 8 {
+        let (size, limit) = (message.wire_len(), self.max_message_bytes());
+        if size > limit {
             return Err(BrokerError::TooLarge { size, limit });
         }
+        let mut headers = encode(&message, 0)?;
         let share = self.budget.take(size).ok_or_else(|| self.full())?;
         let subject = if delay.is_zero() {
             self.names.main.clone()

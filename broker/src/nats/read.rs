@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::api::{ConsumerInfo, Failure, MessageAnswer, NO_MESSAGE, StreamInfo};
 use super::apply::scheduled;
-use super::codec::{decode, decode_dead, pairs, value};
+use super::codec::{Raw, pairs, value};
 use super::commit::last;
 use super::connection::REQUEST_TIMEOUT;
 use super::queue::Shared;
@@ -19,13 +19,6 @@ use crate::queue::{Depth, Page, StoredDeadLetter, StoredMessage};
 
 /// Most messages that one request reads.
 const MOST_AT_ONCE: usize = 256;
-
-/// A message as a direct read answers it.
-struct Read {
-    position: u64,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-}
 
 impl Shared {
     pub(crate) async fn depth(&self) -> Result<Depth, BrokerError> {
@@ -80,18 +73,18 @@ impl Shared {
             self.read(&names.stream, &names.all("retry"), after, limit + 1)
                 .await?,
         );
-        found.sort_by_key(|read| read.position);
+        found.sort_by_key(|read| read.sequence);
         Ok(page(found, limit, |read| {
-            let due = value(&read.headers, "Nats-Schedule")
+            let due = read
+                .value("Nats-Schedule")
                 .and_then(|at| at.strip_prefix("@at ")?.parse().ok());
-            let stored = decode(&read.headers, read.body).ok()?;
-            let (message, attempts, position) = (stored.message, stored.attempts, read.position);
-            Some(StoredMessage {
-                message,
-                attempts,
+            let (stored, position) = (read.message(), read.sequence);
+            StoredMessage {
+                message: stored.message,
+                attempts: stored.attempts,
                 due,
                 position,
-            })
+            }
         }))
     }
 
@@ -104,12 +97,9 @@ impl Shared {
         let found = self
             .read(&names.dead_stream, &names.all("dead"), after, limit + 1)
             .await?;
-        Ok(page(found, limit, |read| {
-            let letter = decode_dead(&read.headers, read.body).ok()?;
-            Some(StoredDeadLetter {
-                letter,
-                position: read.position,
-            })
+        Ok(page(found, limit, |read| StoredDeadLetter {
+            letter: read.dead_letter(),
+            position: read.sequence,
         }))
     }
 
@@ -121,12 +111,9 @@ impl Shared {
         let stored = last(&self.connection, &names.dead_stream, &names.dead(id))
             .await
             .map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))?;
-        Ok(stored.and_then(|raw| {
-            let letter = decode_dead(&raw.headers(), raw.body().into()).ok()?;
-            Some(StoredDeadLetter {
-                letter,
-                position: raw.seq,
-            })
+        Ok(stored.map(|raw| StoredDeadLetter {
+            letter: raw.dead_letter(),
+            position: raw.sequence,
         }))
     }
 
@@ -164,14 +151,14 @@ impl Shared {
         subject: &str,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Read>, BrokerError> {
-        let mut found: Vec<Read> = Vec::new();
+    ) -> Result<Vec<Raw>, BrokerError> {
+        let mut found: Vec<Raw> = Vec::new();
         let mut from = after.map_or(1, |position| position + 1);
         while found.len() < limit {
             let batch = (limit - found.len()).min(MOST_AT_ONCE);
             let (read, more) = self.read_once(stream, subject, from, batch).await?;
             if let Some(last) = read.last() {
-                from = last.position + 1;
+                from = last.sequence + 1;
             }
             let none = read.is_empty();
             found.extend(read);
@@ -189,7 +176,7 @@ impl Shared {
         subject: &str,
         from: u64,
         batch: usize,
-    ) -> Result<(Vec<Read>, bool), BrokerError> {
+    ) -> Result<(Vec<Raw>, bool), BrokerError> {
         const OPERATION: &str = "read messages";
         let shown = format!("stream {stream}");
         let connection = &self.connection;
@@ -238,11 +225,13 @@ impl Shared {
                     });
                 }
             }
-            let Some(position) = number("Nats-Sequence") else {
+            let time = value(&headers, "Nats-Time-Stamp").and_then(|text| text.parse().ok());
+            let (Some(sequence), Some(time)) = (number("Nats-Sequence"), time) else {
                 return Err(timed_out());
             };
-            found.push(Read {
-                position,
+            found.push(Raw {
+                sequence,
+                time,
                 headers,
                 body: answer.payload,
             });
@@ -259,17 +248,17 @@ fn is_gone(failure: &Failure) -> bool {
     )
 }
 
-/// Cuts a page from what was read. What others wrote is passed over, its position counts.
-fn page<T>(mut found: Vec<Read>, limit: usize, read: impl Fn(Read) -> Option<T>) -> Page<T> {
+/// Cuts a page from what was read.
+fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = if more {
-        found.last().map(|read| read.position)
+        found.last().map(|read| read.sequence)
     } else {
         None
     };
     Page {
-        items: found.into_iter().filter_map(read).collect(),
+        items: found.into_iter().map(read).collect(),
         next,
     }
 }

@@ -16,7 +16,7 @@ use weir_core::message::Message;
 
 use super::api::PubAck;
 use super::apply::purge;
-use super::codec::{COPY, encode, encode_dead, header_bytes, put, value};
+use super::codec::{COPY, encode, encode_dead, put};
 use super::commit::{last, no_stream};
 use super::connection::parse;
 use super::group::{Guarded, Outcome};
@@ -45,6 +45,7 @@ pub(crate) struct NatsLease {
     message: Message,
     reply: String,
     source: Source,
+    copy: String,
     span: Duration,
     until: Mutex<Instant>,
     written: Mutex<Written>,
@@ -57,6 +58,7 @@ impl NatsLease {
         message: Message,
         reply: String,
         source: Source,
+        copy: String,
         span: Duration,
     ) -> Self {
         Self {
@@ -64,6 +66,7 @@ impl NatsLease {
             message,
             reply,
             source,
+            copy,
             span,
             until: Mutex::new(Instant::now() + span),
             written: Mutex::new(Written::default()),
@@ -74,6 +77,10 @@ impl NatsLease {
     /// Notes what was found on the subject of the copy.
     pub(crate) fn found(&self, written: Written) {
         *self.written() = written;
+    }
+
+    pub(crate) fn copy(&self) -> &str {
+        &self.copy
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -162,7 +169,7 @@ impl NatsLease {
         let now = last(&self.shared.connection, &names.stream, subject)
             .await
             .map_err(|failure| failure.told(&names.shown()))?;
-        self.written().sequence = now.map_or(0, |record| record.seq);
+        self.written().sequence = now.map_or(0, |record| record.sequence);
         Ok(())
     }
 
@@ -185,7 +192,7 @@ impl NatsLease {
         let names = &self.shared.names;
         let moved = Record::Moved(attempts);
         let mut headers = encode(&self.message, attempts)?;
-        put(&mut headers, COPY, &self.source.copy)?;
+        put(&mut headers, COPY, &self.copy)?;
         self.shared.schedule(&mut headers, delay)?;
         for _ in 0..TRIES {
             let store = Guarded {
@@ -225,7 +232,7 @@ impl NatsLease {
         let names = &self.shared.names;
         let connection = &self.shared.connection;
         let subject = names.dead(&self.message.id);
-        let headers = self.dead_headers(failure)?;
+        let headers = encode_dead(&self.message, failure, &self.copy)?;
         let mut expected = 0;
         for _ in 0..TRIES {
             let mut headers = headers.clone();
@@ -249,12 +256,10 @@ impl NatsLease {
                         .await
                         .map_err(|failure| failure.told(&names.dead_stream))?;
                     match known {
-                        Some(letter)
-                            if value(&letter.headers(), COPY) == Some(&self.source.copy) =>
-                        {
+                        Some(letter) if letter.value(COPY) == Some(&self.copy) => {
                             return Ok(());
                         }
-                        Some(letter) => expected = letter.seq,
+                        Some(letter) => expected = letter.sequence,
                         None => expected = 0,
                     }
                 }
@@ -264,22 +269,6 @@ impl NatsLease {
             }
         }
         Err(connection.unavailable("the dead letter is being changed by others"))
-    }
-
-    /// The headers of the dead letter; the handler's answer is left out where it does not fit.
-    fn dead_headers(&self, failure: &Failure) -> Result<HeaderMap, BrokerError> {
-        let headers = encode_dead(&self.message, failure, &self.source.copy)?;
-        let room = self.shared.connection.client().max_payload();
-        // 128 bytes for the expected sequence.
-        let size = header_bytes(&headers) + 128;
-        if size <= 64 * 1024 && size + self.message.body.len() <= room {
-            return Ok(headers);
-        }
-        let short = Failure {
-            answer: String::new(),
-            ..failure.clone()
-        };
-        encode_dead(&self.message, &short, &self.source.copy)
     }
 }
 
