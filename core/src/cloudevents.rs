@@ -19,8 +19,8 @@ mod json;
 mod parse;
 
 pub use build::{
-    Contract, batch_document, batch_headers, event_headers, event_id, is_event, plain_headers,
-    wrapped_source, wrapped_type,
+    Contract, batch_document, batch_headers, event_headers, event_id, event_identity, is_event,
+    plain_headers, wrapped_source, wrapped_type,
 };
 pub use parse::parse;
 

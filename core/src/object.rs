@@ -67,7 +67,7 @@ impl fmt::Display for Kind {
 
 /// Kind, namespace and name: unique in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectKey {
     /// Kind of the object.
     pub kind: Kind,

@@ -98,6 +98,12 @@ pub fn event_id(message: &Message) -> String {
         .unwrap_or_else(|| message.id.clone())
 }
 
+/// `source` and `id` of a valid event in binary mode, which are unique together.
+pub fn event_identity(headers: &Headers) -> Option<(String, String)> {
+    let attribute = |header| headers.get(header).and_then(from_header);
+    is_event(headers).then(|| Some((attribute("ce-source")?, attribute("ce-id")?)))?
+}
+
 /// Whether the headers are those of a valid event in binary mode.
 pub fn is_event(headers: &Headers) -> bool {
     check_binary(headers).is_ok()

@@ -142,7 +142,8 @@ proptest! {
             prop_assert_eq!(event.headers.get("ce-weirid"), Some("w1"));
             let attempt = (index + 1).to_string();
             prop_assert_eq!(event.headers.get("ce-weirattempt"), Some(attempt.as_str()));
-            prop_assert_eq!(&event.body, &message.body);
+            // White space around a document of JSON is not part of it.
+            prop_assert_eq!(event.body.trim_ascii(), message.body.trim_ascii());
         }
     }
 }
