@@ -100,7 +100,7 @@ pub fn github_signature(key: &str, body: &[u8]) -> String {
 }
 
 impl Space {
-    /// `host:port` of a Service of some namespace, by its ClusterIP.
+    /// `host:port` of a Service of some namespace, by its `ClusterIP`.
     pub async fn service(&self, namespace: &str, name: &str) -> Result<String, String> {
         let services = kube::Api::<k8s_openapi::api::core::v1::Service>::namespaced(
             self.client.clone(),

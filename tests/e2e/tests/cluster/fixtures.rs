@@ -34,7 +34,7 @@ fn fixtures(folder: &str) -> Vec<PathBuf> {
 
 /// Asks for a creation that is checked and not done. Unknown fields are refused, as kubectl does.
 async fn dry_run(space: &Space, yaml: &str) -> Result<(), String> {
-    let mut object: Value = serde_saphyr::from_str(yaml).map_err(|e| e.to_string())?;
+    let mut object: Value = crate::manifests::parse(yaml)?;
     object["metadata"]["namespace"] = space.name.as_str().into();
     let resource = crate::space::resource(object["kind"].as_str().unwrap_or_default());
     let path = format!(

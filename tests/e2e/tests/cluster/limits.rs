@@ -95,7 +95,7 @@ async fn one_at_a_time_holds_over_four_replicas_and_throttling_is_no_attempt() {
         let stats = space
             .stats_when(
                 "everything to be handled or given up",
-                Duration::from_secs(300),
+                Duration::from_mins(5),
                 |stats| {
                     stats.handled().count() as u64 == MESSAGES - POISONED
                         && stats.answered(500) as u64 == 3 * POISONED

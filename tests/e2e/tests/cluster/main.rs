@@ -5,6 +5,11 @@
 //! conditions, events and logs of its namespace ([`space::Space`]).
 //!
 //! They are ignored by a plain `cargo test`, which has no cluster.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test fails the test"
+)]
 
 mod addresses;
 mod bus;

@@ -1,5 +1,11 @@
 //! Manifests that several tests apply.
 
+/// Reads one document as kubectl would: `0644` is an octal number.
+pub fn parse(yaml: &str) -> Result<serde_json::Value, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(yaml, options).map_err(|e| e.to_string())
+}
+
 /// Signing key of the webhooks of the tests.
 pub const KEY: &str = "an-example-signing-key-of-32-byte";
 

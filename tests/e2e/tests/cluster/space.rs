@@ -125,7 +125,7 @@ impl Space {
 
     /// Applies one document; `Err` if the API server refuses it.
     pub async fn try_apply(&self, yaml: &str) -> Result<(), kube::Error> {
-        let object: Value = serde_saphyr::from_str(yaml).expect("a manifest is YAML");
+        let object: Value = crate::manifests::parse(yaml).expect("a manifest is YAML");
         let (kind, name) = (
             object["kind"].as_str().expect("a kind"),
             object["metadata"]["name"].as_str().expect("a name"),
@@ -169,7 +169,7 @@ impl Space {
         .await;
     }
 
-    /// Scales a Deployment or StatefulSet and waits until so many pods run.
+    /// Scales a Deployment or `StatefulSet` and waits until so many pods run.
     pub async fn scale(&self, kind: &str, name: &str, replicas: u32) {
         self.patch(kind, name, json!({"spec": {"replicas": replicas}}))
             .await;
@@ -232,14 +232,14 @@ impl Space {
                     e.reason.as_deref() == Some(reason)
                         && e.involved_object.name.as_deref() == Some(object)
                 };
-                match events.iter().find(about) {
-                    Some(event) => Ok(serde_json::to_value(event).unwrap()),
-                    None => {
+                let found = events.iter().find(about);
+                found
+                    .map(|event| serde_json::to_value(event).unwrap())
+                    .ok_or_else(|| {
                         let reasons: Vec<_> =
                             events.iter().filter_map(|e| e.reason.as_deref()).collect();
-                        Err(format!("there are only {reasons:?}"))
-                    }
-                }
+                        format!("there are only {reasons:?}")
+                    })
             },
         )
         .await
