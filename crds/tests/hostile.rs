@@ -69,6 +69,18 @@ fn very_many_documents() {
 }
 
 #[test]
+fn many_warnings_do_not_hide_an_error() {
+    let nulls = "- {emptyDir: }\n      ".repeat(3 * MAX_PROBLEMS);
+    refused(&format!(
+        "{HEAD}spec:\n  handler:\n    image: a\n    volumes:\n      {nulls}\n"
+    ));
+    let warned =
+        format!("{HEAD}spec: {{bus: null, handler: {{image: a}}}}\n---\n").repeat(2 * MAX_PROBLEMS);
+    assert!(read(&warned).is_acceptable());
+    refused(&format!("{warned}---\n{HEAD}spec: {{}}\n"));
+}
+
+#[test]
 fn alias_bombs() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for index in 1..20 {

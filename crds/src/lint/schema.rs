@@ -205,13 +205,11 @@ fn walk(
         return;
     }
     match value {
-        Value::Number(number) if number.is_f64() && !found.contains(path) => {
-            if schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true {
-                findings.push(Finding::blocking(
-                    path,
-                    "must be of type integer: \"number\"",
-                ));
-            }
+        Value::Number(number) if number.is_f64() && whole_only(schema) && !found.contains(path) => {
+            findings.push(Finding::blocking(
+                path,
+                "must be of type integer: \"number\"",
+            ));
         }
         Value::Object(object) => {
             for (name, child) in object {
@@ -238,6 +236,10 @@ fn walk(
         }
         _ => {}
     }
+}
+
+fn whole_only(schema: &Value) -> bool {
+    schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true
 }
 
 fn key_of(schema: &Value, item: &Value) -> Option<Value> {
