@@ -182,10 +182,15 @@ impl Admin {
         let body = Limited::new(request.into_body(), FILTER).collect().await;
         let filter = body
             .ok()
-            .and_then(|body| String::from_utf8(body.to_bytes().to_vec()).ok());
-        let filter = filter.unwrap_or_default();
-        match set(filter.trim()) {
-            Ok(()) => reject::json(StatusCode::OK, &json!({"logLevel": filter.trim()})),
+            .and_then(|body| String::from_utf8(body.to_bytes().to_vec()).ok())
+            .map(|filter| filter.trim().to_owned());
+        let filter = filter.filter(|filter| !filter.is_empty());
+        let set = match &filter {
+            Some(filter) => set(filter),
+            None => Err("there is no filter in the body".to_owned()),
+        };
+        match set {
+            Ok(()) => reject::json(StatusCode::OK, &json!({"logLevel": filter})),
             Err(why) => error(
                 StatusCode::BAD_REQUEST,
                 "BadFilter",

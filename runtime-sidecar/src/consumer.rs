@@ -8,6 +8,7 @@ mod batch;
 mod delivery;
 mod engine;
 mod hold;
+mod link;
 mod readiness;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ impl Answer for Ops {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET {
             let message = "this server only shows things; use GET";
-            return refuse((
+            return refuse(&(
                 StatusCode::METHOD_NOT_ALLOWED,
                 reject::METHOD,
                 message.to_owned(),
@@ -51,7 +51,7 @@ impl Answer for Ops {
             .await
         {
             Ok(body) => reject::json(StatusCode::OK, &body),
-            Err(refusal) => refuse(refusal),
+            Err(refusal) => refuse(&refusal),
         }
     }
 }
@@ -115,22 +115,32 @@ async fn look(object: &Object, what: &[&str], query: &str) -> Result<Value, Refu
         .map_or(USUAL, |limit| limit as usize)
         .clamp(1, MOST);
     match what {
-        ["depth"] => Ok(depth(&queue.handle.depth().await.map_err(broker)?)),
+        ["depth"] => Ok(depth(
+            &queue.handle.depth().await.map_err(|error| broker(&error))?,
+        )),
         ["messages"] => Ok(page(
-            queue.handle.peek(after, limit).await.map_err(broker)?,
+            &queue
+                .handle
+                .peek(after, limit)
+                .await
+                .map_err(|error| broker(&error))?,
             stored_message,
         )),
         ["dead-letters"] => Ok(page(
-            queue
+            &queue
                 .handle
                 .dead_letters(after, limit)
                 .await
-                .map_err(broker)?,
+                .map_err(|error| broker(&error))?,
             dead_letter,
         )),
         ["dead-letters", id] => {
             let id = &percent_decoded(id);
-            let letter = queue.handle.dead_letter(id).await.map_err(broker)?;
+            let letter = queue
+                .handle
+                .dead_letter(id)
+                .await
+                .map_err(|error| broker(&error))?;
             let letter =
                 letter.ok_or_else(|| not_found(format!("there is no dead letter {id}")))?;
             Ok(dead_letter(&letter))
@@ -152,7 +162,7 @@ pub fn depth(depth: &Depth) -> Value {
     })
 }
 
-fn page<T>(page: Page<T>, show: fn(&T) -> Value) -> Value {
+fn page<T>(page: &Page<T>, show: fn(&T) -> Value) -> Value {
     let items: Vec<Value> = page.items.iter().map(show).collect();
     json!({"items": items, "next": page.next})
 }
@@ -227,7 +237,7 @@ fn not_found(message: String) -> Refusal {
     (StatusCode::NOT_FOUND, reject::NOT_FOUND, message)
 }
 
-fn broker(error: BrokerError) -> Refusal {
+fn broker(error: &BrokerError) -> Refusal {
     (
         StatusCode::SERVICE_UNAVAILABLE,
         error.reason(),
@@ -235,6 +245,6 @@ fn broker(error: BrokerError) -> Refusal {
     )
 }
 
-fn refuse((status, reason, message): Refusal) -> Response<Full<Bytes>> {
-    reject::json(status, &json!({"error": reason, "message": message}))
+fn refuse((status, reason, message): &Refusal) -> Response<Full<Bytes>> {
+    reject::json(*status, &json!({"error": reason, "message": message}))
 }
