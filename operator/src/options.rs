@@ -1,5 +1,8 @@
 //! What the operator is told: flags, each of which can be an environment variable.
-#![allow(clippy::doc_markdown, reason = "the comments of fields are the text of --help")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the comments of fields are the text of --help"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -176,7 +179,8 @@ impl Options {
     }
 }
 
-fn name(text: &str) -> Result<Name, String> {
+/// Reads NAMESPACE/NAME.
+pub(crate) fn name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
             Ok(Name::new(namespace, name))

@@ -50,20 +50,38 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toJson (sortAlpha $plurals) -}}
 {{- end -}}
 
+{{- /* Namespaces to watch, its own with them if the default bus is there: a JSON list, empty for all */ -}}
+{{- define "weir.watched" -}}
+{{- $watched := .Values.watchNamespaces -}}
+{{- if and $watched .Values.defaultBus.nats.servers -}}
+{{- $watched = append $watched .Release.Namespace | uniq -}}
+{{- end -}}
+{{- toJson $watched -}}
+{{- end -}}
+
 {{- define "weir.operatorArgs" -}}
 - --sidecar-image={{ include "weir.image" (list . .Values.sidecar.image) }}
 - --image-pull-policy={{ .Values.image.pullPolicy }}
-{{- range .Values.sidecar.pullSecrets }}
-- --image-pull-secret={{ .name }}
+{{- with .Values.sidecar.pullSecrets }}
+- --image-pull-secrets={{ $names := list }}{{ range . }}{{ $names = append $names .name }}{{ end }}{{ join "," $names }}
 {{- end }}
+- --sidecar-resources={{ toJson .Values.sidecar.resources }}
+- --runtime-resources={{ toJson .Values.runtime.resources }}
 {{- if .Values.defaultBus.nats.servers }}
 - --default-bus={{ .Release.Namespace }}/default
 {{- end }}
-{{- range .Values.watchNamespaces }}
-- --watch-namespace={{ . }}
+{{- with include "weir.watched" . | fromJsonArray }}
+- --watch-namespaces={{ join "," . }}
 {{- end }}
 - --deletion-timeout-seconds={{ .Values.operator.deletionTimeoutSeconds }}
+- --lease-namespace=$(POD_NAMESPACE)
+- --identity=$(POD_NAME)
+- --service-account={{ include "weir.serviceAccount" . }}
+- --credentials-dir=/tmp/weir
 - --log={{ .Values.operator.logLevel }}
+{{- with .Values.operator.extraArgs }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
 {{- end -}}
 
 {{- /* What the operator's pod and the checking one have in common. */ -}}
