@@ -78,7 +78,8 @@ impl NatsLease {
             source,
             copy,
             span,
-            until: Mutex::new(Instant::now() + span),
+            // The server's clock began when it sent; ours must end first.
+            until: Mutex::new(Instant::now() + span * 9 / 10),
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }
