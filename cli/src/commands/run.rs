@@ -1,5 +1,6 @@
 //! `weir run`: the manifests on this machine, with the operator's plans and the cluster's runtime.
 
+use std::io::IsTerminal as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,7 +91,7 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
 fn log(verbose: bool) {
     let fallback = if verbose { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(fallback));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
 }
 
 fn bus(nats: Option<&str>) -> BusConfig {
