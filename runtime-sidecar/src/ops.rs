@@ -26,6 +26,8 @@ const USUAL: usize = 50;
 pub struct Ops {
     /// What is served.
     pub objects: Objects,
+    /// Where this process takes messages in.
+    pub listen: Option<std::net::SocketAddr>,
 }
 
 /// Why there is no answer: a status, a word, a sentence.
@@ -66,7 +68,11 @@ impl Ops {
         let (kind, name, rest) = match rest {
             [] => {
                 let objects: Vec<Value> = snapshot.all.values().map(|it| describe(it)).collect();
-                return Ok(json!({"objects": objects}));
+                return Ok(json!({
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "listen": self.listen,
+                    "objects": objects,
+                }));
             }
             [kind, name, rest @ ..] => (*kind, *name, rest),
             [_] => {
@@ -129,6 +135,7 @@ async fn look(object: &Object, what: &[&str], query: &str) -> Result<Value, Refu
             dead_letter,
         )),
         ["dead-letters", id] => {
+            let id = &percent_decoded(id);
             let letter = queue
                 .handle
                 .dead_letter(id)
@@ -208,6 +215,22 @@ fn number(query: &str, name: &str) -> Result<Option<u64>, Refusal> {
             format!("{name} must be a number"),
         )
     })
+}
+
+/// A segment of a path as its sender meant it; what is no UTF-8 finds nothing.
+fn percent_decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let decoded = (first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(decoded.unwrap_or(first));
+        rest = if decoded.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn not_found(message: String) -> Refusal {

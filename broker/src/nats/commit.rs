@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::api::{BATCH_INCOMPLETE, Failure, MessageAnswer, NO_MESSAGE, PubAck, StoredRaw};
-use super::codec::put;
+use super::api::{BATCH_INCOMPLETE, Failure, MessageAnswer, NO_MESSAGE, PubAck};
+use super::codec::{Raw, put};
 use super::connection::{Connection, REQUEST_TIMEOUT, parse};
 use super::group::{Guarded, Outcome, Verdict, fits, follow, judge, merge};
 use crate::error::BrokerError;
@@ -113,6 +113,8 @@ async fn run(connection: Connection, stream: String, mut queue: mpsc::Receiver<J
                 None => return,
             },
         };
+        // Those whom the last batch answered may have their next store ready in a moment.
+        tokio::task::yield_now().await;
         let mut bytes = first.store.size();
         let mut jobs = vec![first];
         while let Ok(job) = queue.try_recv() {
@@ -227,14 +229,10 @@ async fn sift(
     let mut rest = Vec::new();
     for (job, key) in jobs.into_iter().zip(keys) {
         let verdict = match key {
-            Ok(key) => {
-                let key = key.map(|key| (key.seq, key.body()));
-                judge(
-                    &job.store,
-                    key.as_ref()
-                        .map(|(sequence, mark)| (*sequence, mark.as_slice())),
-                )
-            }
+            Ok(key) => judge(
+                &job.store,
+                key.as_ref().map(|key| (key.sequence, key.body.as_ref())),
+            ),
             // Committing again is safe, and says the same.
             Err(_) => Verdict::Again,
         };
@@ -251,14 +249,14 @@ pub(crate) async fn last(
     connection: &Connection,
     stream: &str,
     subject: &str,
-) -> Result<Option<StoredRaw>, Failure> {
+) -> Result<Option<Raw>, Failure> {
     let api = format!("STREAM.MSG.GET.{stream}");
     let body = json!({ "last_by_subj": subject });
     match connection
         .api::<MessageAnswer>("read message", &api, &body)
         .await
     {
-        Ok(answer) => Ok(Some(answer.message)),
+        Ok(answer) => Ok(Some(answer.message.into())),
         Err(failure) if failure.code() == NO_MESSAGE => Ok(None),
         Err(failure) => Err(failure),
     }

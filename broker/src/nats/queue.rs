@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::codec::{RESERVE, encode, header_bytes, put};
+use super::codec::{RESERVE, encode, put};
 use super::commit::{Budget, Committer, no_stream};
 use super::connection::{Connection, parse};
 use super::consume::NatsConsumer;
 use super::group::{Guarded, Outcome};
 use super::permit::Permits;
+use super::recent::Recent;
 use super::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
     pub(crate) budget: Budget,
+    pub(crate) recent: Recent,
     committer: OnceLock<Committer>,
     permits: OnceLock<Permits>,
 }
@@ -39,6 +41,7 @@ impl Shared {
             clock,
             names,
             budget: Budget::new(),
+            recent: Recent::default(),
             committer: OnceLock::new(),
             permits: OnceLock::new(),
         }
@@ -80,14 +83,11 @@ impl Shared {
         if !self.connection.is_up() {
             return Err(self.connection.unreachable());
         }
-        let limit = self.max_message_bytes();
-        let mut headers = encode(&message, 0)?;
-        let size = message
-            .wire_len()
-            .max(header_bytes(&headers) + message.body.len());
-        if message.wire_len() > limit || size > limit + RESERVE / 8 {
+        let (size, limit) = (message.wire_len(), self.max_message_bytes());
+        if size > limit {
             return Err(BrokerError::TooLarge { size, limit });
         }
+        let mut headers = encode(&message, 0)?;
         let share = self.budget.take(size).ok_or_else(|| self.full())?;
         let subject = if delay.is_zero() {
             self.names.main.clone()
@@ -177,6 +177,8 @@ pub(crate) fn whole_seconds(span: Duration) -> u64 {
 pub(crate) struct NatsQueue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lease: Duration,
+    /// Most deliveries that may be out, over all processes.
+    pub(crate) outstanding: usize,
 }
 
 #[async_trait]
@@ -186,7 +188,8 @@ impl WorkQueue for NatsQueue {
     }
 
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        let mut consumer = NatsConsumer::new(Arc::clone(&self.shared), self.lease);
+        let mut consumer =
+            NatsConsumer::new(Arc::clone(&self.shared), self.lease, self.outstanding);
         consumer.check().await?;
         Ok(Box::new(consumer))
     }

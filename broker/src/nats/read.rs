@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::api::{ConsumerInfo, Failure, MessageAnswer, NO_MESSAGE, StreamInfo};
 use super::apply::scheduled;
-use super::codec::{decode, decode_dead, pairs, value};
+use super::codec::{Raw, pairs, value};
 use super::commit::last;
-use super::connection::REQUEST_TIMEOUT;
+use super::connection::{Connection, REQUEST_TIMEOUT};
 use super::queue::Shared;
 use super::topology::WORKERS;
 use crate::error::BrokerError;
@@ -19,13 +19,6 @@ use crate::queue::{Depth, Page, StoredDeadLetter, StoredMessage};
 
 /// Most messages that one request reads.
 const MOST_AT_ONCE: usize = 256;
-
-/// A message as a direct read answers it.
-struct Read {
-    position: u64,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-}
 
 impl Shared {
     pub(crate) async fn depth(&self) -> Result<Depth, BrokerError> {
@@ -80,18 +73,18 @@ impl Shared {
             self.read(&names.stream, &names.all("retry"), after, limit + 1)
                 .await?,
         );
-        found.sort_by_key(|read| read.position);
+        found.sort_by_key(|read| read.sequence);
         Ok(page(found, limit, |read| {
-            let due = value(&read.headers, "Nats-Schedule")
+            let due = read
+                .value("Nats-Schedule")
                 .and_then(|at| at.strip_prefix("@at ")?.parse().ok());
-            let stored = decode(&read.headers, read.body).ok()?;
-            let (message, attempts, position) = (stored.message, stored.attempts, read.position);
-            Some(StoredMessage {
-                message,
-                attempts,
+            let (stored, position) = (read.message(), read.sequence);
+            StoredMessage {
+                message: stored.message,
+                attempts: stored.attempts,
                 due,
                 position,
-            })
+            }
         }))
     }
 
@@ -104,12 +97,9 @@ impl Shared {
         let found = self
             .read(&names.dead_stream, &names.all("dead"), after, limit + 1)
             .await?;
-        Ok(page(found, limit, |read| {
-            let letter = decode_dead(&read.headers, read.body).ok()?;
-            Some(StoredDeadLetter {
-                letter,
-                position: read.position,
-            })
+        Ok(page(found, limit, |read| StoredDeadLetter {
+            letter: read.dead_letter(),
+            position: read.sequence,
         }))
     }
 
@@ -121,40 +111,14 @@ impl Shared {
         let stored = last(&self.connection, &names.dead_stream, &names.dead(id))
             .await
             .map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))?;
-        Ok(stored.and_then(|raw| {
-            let letter = decode_dead(&raw.headers(), raw.body().into()).ok()?;
-            Some(StoredDeadLetter {
-                letter,
-                position: raw.seq,
-            })
+        Ok(stored.map(|raw| StoredDeadLetter {
+            letter: raw.dead_letter(),
+            position: raw.sequence,
         }))
     }
 
     pub(crate) async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
-        let stream = &self.names.dead_stream;
-        let shown = format!("stream {stream}");
-        // Read before it is deleted: deleting what is not there stalls a replicated stream.
-        let get = format!("STREAM.MSG.GET.{stream}");
-        let body = json!({ "seq": position });
-        match self
-            .connection
-            .api::<MessageAnswer>("read message", &get, &body)
-            .await
-        {
-            Ok(_) => {}
-            Err(failure) if failure.code() == NO_MESSAGE => return Ok(false),
-            Err(failure) => return Err(failure.told(&shown)),
-        }
-        let delete = format!("STREAM.MSG.DELETE.{stream}");
-        match self
-            .connection
-            .api::<super::api::Done>("delete message", &delete, &body)
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(failure) if is_gone(&failure) => Ok(false),
-            Err(failure) => Err(failure.told(&shown)),
-        }
+        delete_copy(&self.connection, &self.names.dead_stream, position, None).await
     }
 
     /// Reads at most `limit` messages of a subject after a position, in order.
@@ -164,14 +128,14 @@ impl Shared {
         subject: &str,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Read>, BrokerError> {
-        let mut found: Vec<Read> = Vec::new();
+    ) -> Result<Vec<Raw>, BrokerError> {
+        let mut found: Vec<Raw> = Vec::new();
         let mut from = after.map_or(1, |position| position + 1);
         while found.len() < limit {
             let batch = (limit - found.len()).min(MOST_AT_ONCE);
             let (read, more) = self.read_once(stream, subject, from, batch).await?;
             if let Some(last) = read.last() {
-                from = last.position + 1;
+                from = last.sequence + 1;
             }
             let none = read.is_empty();
             found.extend(read);
@@ -189,7 +153,7 @@ impl Shared {
         subject: &str,
         from: u64,
         batch: usize,
-    ) -> Result<(Vec<Read>, bool), BrokerError> {
+    ) -> Result<(Vec<Raw>, bool), BrokerError> {
         const OPERATION: &str = "read messages";
         let shown = format!("stream {stream}");
         let connection = &self.connection;
@@ -238,15 +202,48 @@ impl Shared {
                     });
                 }
             }
-            let Some(position) = number("Nats-Sequence") else {
+            let time = value(&headers, "Nats-Time-Stamp").and_then(|text| text.parse().ok());
+            let (Some(sequence), Some(time)) = (number("Nats-Sequence"), time) else {
                 return Err(timed_out());
             };
-            found.push(Read {
-                position,
+            found.push(Raw {
+                sequence,
+                time,
                 headers,
                 body: answer.payload,
             });
         }
+    }
+}
+
+/// Deletes a message, where there is one at this place, of this time. False when there is not.
+pub(crate) async fn delete_copy(
+    connection: &Connection,
+    stream: &str,
+    sequence: u64,
+    time: Option<Timestamp>,
+) -> Result<bool, BrokerError> {
+    let shown = format!("stream {stream}");
+    // Read before it is deleted: deleting what is not there stalls a replicated stream.
+    let get = format!("STREAM.MSG.GET.{stream}");
+    let body = json!({ "seq": sequence });
+    match connection
+        .api::<MessageAnswer>("read message", &get, &body)
+        .await
+    {
+        Ok(answer) if time.is_none_or(|time| answer.message.time == time) => {}
+        Ok(_) => return Ok(false),
+        Err(failure) if is_gone(&failure) => return Ok(false),
+        Err(failure) => return Err(failure.told(&shown)),
+    }
+    let delete = format!("STREAM.MSG.DELETE.{stream}");
+    match connection
+        .api::<super::api::Done>("delete message", &delete, &body)
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(failure) if is_gone(&failure) => Ok(false),
+        Err(failure) => Err(failure.told(&shown)),
     }
 }
 
@@ -259,17 +256,17 @@ fn is_gone(failure: &Failure) -> bool {
     )
 }
 
-/// Cuts a page from what was read. What others wrote is passed over, its position counts.
-fn page<T>(mut found: Vec<Read>, limit: usize, read: impl Fn(Read) -> Option<T>) -> Page<T> {
+/// Cuts a page from what was read.
+fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = if more {
-        found.last().map(|read| read.position)
+        found.last().map(|read| read.sequence)
     } else {
         None
     };
     Page {
-        items: found.into_iter().filter_map(read).collect(),
+        items: found.into_iter().map(read).collect(),
         next,
     }
 }

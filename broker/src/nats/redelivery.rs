@@ -1,5 +1,5 @@
-//! Taking in what the server delivered: first deliveries at once, redeliveries after a look at what
-//! became of them, foreign messages into the dead letters.
+//! Taking in what the server delivered: first deliveries at once, redeliveries (and what might be one)
+//! after a look at what became of them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use async_nats::Message as Raw;
 use futures::future::join3;
-use weir_core::dead_letter::{Failure as Death, Reason};
-use weir_core::message::{Headers, Message};
+use weir_core::message::Message;
 
-use super::api::{Failure, StoredRaw};
-use super::codec::{ATTEMPTS, COPY, Stored, decode, pairs, value};
+use super::api::Failure;
+use super::codec::{ATTEMPTS, COPY, Raw as Stored, pairs};
 use super::commit::last;
 use super::queue::Shared;
 use super::settle::{NatsLease, Written};
@@ -31,7 +30,12 @@ pub(crate) enum Taken {
 }
 
 /// Reads a message. Nothing comes of one that cannot be acknowledged.
-pub(crate) fn take_in(shared: &Arc<Shared>, span: Duration, raw: Raw) -> Option<Taken> {
+pub(crate) fn take_in(
+    shared: &Arc<Shared>,
+    span: Duration,
+    raw: Raw,
+    suspect: bool,
+) -> Option<Taken> {
     let reply = raw.reply.as_ref().map(|reply| reply.as_str().to_owned());
     let Some((reply, source)) = reply.and_then(|reply| {
         let source = Source::parse(&reply)?;
@@ -40,63 +44,35 @@ pub(crate) fn take_in(shared: &Arc<Shared>, span: Duration, raw: Raw) -> Option<
         tracing::warn!(subject = raw.subject.as_str(), "not a delivery; left alone");
         return None;
     };
-    let headers = pairs(raw.headers.as_ref());
-    match decode(&headers, raw.payload.clone()) {
-        Ok(Stored { message, attempts }) => {
-            let redelivered = source.delivered > 1;
-            let lease = NatsLease::new(Arc::clone(shared), message.clone(), reply, source, span);
-            if redelivered {
-                let shared = Arc::clone(shared);
-                return Some(Taken::Check(Box::pin(async move {
-                    check(&shared, lease, message, attempts).await
-                })));
-            }
-            Some(Taken::New(Delivery {
-                message,
-                attempts,
-                redelivered,
-                lease: Arc::new(lease),
-            }))
-        }
-        Err(why) => {
-            let now = shared.clock.now();
-            let message = Message {
-                id: format!("{}-{}", shared.names.stream, source.copy),
-                accepted_at: now,
-                headers: foreign(headers),
-                body: raw.payload,
-            };
-            let death = Death {
-                reason: Reason::Malformed,
-                attempts: 0,
-                failed_at: now,
-                last_status: None,
-                message: format!("not a message of Weir: {why}"),
-                answer: String::new(),
-            };
-            let lease = NatsLease::new(Arc::clone(shared), message, reply, source, span);
-            Some(Taken::Check(Box::pin(async move {
-                if let Err(error) = lease.dead_letter(&death).await {
-                    tracing::warn!(%error, "a foreign message could not be dead-lettered");
-                }
-                None
-            })))
-        }
+    let redelivered = source.delivered > 1;
+    let stored = Stored {
+        sequence: source.sequence,
+        time: source.stored_at,
+        headers: pairs(raw.headers.as_ref()),
+        body: raw.payload,
+    };
+    let (copy, read) = (stored.copy(), stored.message());
+    let (message, attempts) = (read.message, read.attempts);
+    let lease = NatsLease::new(
+        Arc::clone(shared),
+        message.clone(),
+        reply,
+        source,
+        copy,
+        span,
+    );
+    if redelivered || suspect {
+        let shared = Arc::clone(shared);
+        return Some(Taken::Check(Box::pin(async move {
+            check(&shared, lease, message, attempts).await
+        })));
     }
-}
-
-/// The headers of a foreign message, as far as they fit.
-fn foreign(headers: Vec<(String, String)>) -> Headers {
-    let mut size = 0;
-    let mut kept = Headers::new();
-    for (name, value) in headers {
-        size += name.len() + 2 * value.len() + 8;
-        let ours = name.to_ascii_lowercase();
-        if size < 16 * 1024 && !ours.starts_with("nats-") && !ours.starts_with("weir-") {
-            kept.append(&name, value);
-        }
-    }
-    kept
+    Some(Taken::New(Delivery {
+        message,
+        attempts,
+        redelivered,
+        lease: Arc::new(lease),
+    }))
 }
 
 /// Looks up what became of a redelivered copy, for as long as its lease lasts.
@@ -113,7 +89,7 @@ async fn check(
                 return Some(Delivery {
                     message,
                     attempts: attempts.saturating_add(unfinished),
-                    redelivered: true,
+                    redelivered: lease.source().delivered > 1 || unfinished > 0,
                     lease: Arc::new(lease),
                 });
             }
@@ -160,23 +136,20 @@ async fn standing(
         Err(failure) if failure.is_absent() => None,
         letter => letter.map_err(told)?,
     };
-    let header = |stored: Option<&StoredRaw>, name: &str| {
-        stored.and_then(|stored| value(&stored.headers(), name).map(str::to_owned))
-    };
     let written = record
         .as_ref()
-        .map(|record| (record.seq, Record::read(&record.body())));
-    let copy = header(letter.as_ref(), COPY);
+        .map(|record| (record.sequence, Record::read(&record.body)));
     let found = Found {
         record: written.and_then(|(_, record)| record),
         scheduled: schedule.as_ref().map(|stored| {
-            value(&stored.headers(), ATTEMPTS)
+            stored
+                .value(ATTEMPTS)
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0)
         }),
-        dead: copy.as_deref(),
+        dead: letter.as_ref().and_then(|letter| letter.value(COPY)),
     };
-    let standing = judge(&source.copy, attempts, found);
+    let standing = judge(lease.copy(), attempts, found);
     if let Standing::Open(unfinished) = standing {
         lease.found(Written {
             sequence: written.map_or(0, |(sequence, _)| sequence),

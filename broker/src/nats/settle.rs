@@ -14,19 +14,22 @@ use tokio::time::Instant;
 use weir_core::dead_letter::Failure;
 use weir_core::message::Message;
 
-use super::api::PubAck;
+use super::api::{Failure as Unsaid, PubAck};
 use super::apply::purge;
-use super::codec::{COPY, encode, encode_dead, header_bytes, put, value};
+use super::codec::{COPY, encode, encode_dead, put};
 use super::commit::{last, no_stream};
-use super::connection::parse;
+use super::connection::{REQUEST_TIMEOUT, parse};
 use super::group::{Guarded, Outcome};
 use super::queue::{Shared, whole_seconds};
+use super::read::delete_copy;
 use super::tries::{Record, Source};
 use crate::error::BrokerError;
 use crate::queue::Lease;
 
 /// How long counts of unfinished calls are kept when nothing removes them.
 const COUNTS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long an answer may take of a server that may have forgotten the delivery.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 /// How often a write is repeated that somebody else got ahead of.
 const TRIES: usize = 4;
 
@@ -45,10 +48,15 @@ pub(crate) struct NatsLease {
     message: Message,
     reply: String,
     source: Source,
+    copy: String,
     span: Duration,
     until: Mutex<Instant>,
     written: Mutex<Written>,
+    /// Calls are counted: this is not known to be the first delivery.
+    counted: AtomicBool,
     begun: AtomicBool,
+    /// Losses of the connection before it came.
+    losses: u64,
 }
 
 impl NatsLease {
@@ -57,15 +65,21 @@ impl NatsLease {
         message: Message,
         reply: String,
         source: Source,
+        copy: String,
         span: Duration,
     ) -> Self {
+        let losses = shared.connection.link().borrow().losses;
         Self {
+            losses,
+            counted: AtomicBool::new(source.delivered > 1),
             shared,
             message,
             reply,
             source,
+            copy,
             span,
-            until: Mutex::new(Instant::now() + span),
+            // The server's clock began when it sent; ours must end first.
+            until: Mutex::new(Instant::now() + span * 9 / 10),
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }
@@ -73,7 +87,12 @@ impl NatsLease {
 
     /// Notes what was found on the subject of the copy.
     pub(crate) fn found(&self, written: Written) {
+        self.counted.store(true, Ordering::Release);
         *self.written() = written;
+    }
+
+    pub(crate) fn copy(&self) -> &str {
+        &self.copy
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -97,10 +116,6 @@ impl NatsLease {
         Ok(())
     }
 
-    fn redelivered(&self) -> bool {
-        self.source.delivered > 1
-    }
-
     /// Says something about the delivery and waits until the server has taken it in.
     async fn say(&self, operation: &'static str, what: &'static str) -> Result<(), BrokerError> {
         let word = Bytes::from_static(what.as_bytes());
@@ -115,6 +130,46 @@ impl NatsLease {
                 Err(no_stream(&self.shared.connection, &self.shared.names.stream, failure).await)
             }
         }
+    }
+
+    /// As [`NatsLease::say`]. False when the server does not answer, as one does not that has
+    /// forgotten the delivery: it was killed, or its consumer was made anew.
+    async fn say_if_known(
+        &self,
+        operation: &'static str,
+        what: &'static str,
+    ) -> Result<bool, BrokerError> {
+        let same = self.shared.connection.link().borrow().losses == self.losses;
+        let patience = if same {
+            REQUEST_TIMEOUT
+        } else {
+            FORGOTTEN_AFTER
+        };
+        let word = Bytes::from_static(what.as_bytes());
+        let said = self
+            .shared
+            .connection
+            .request(operation, &self.reply, None, word);
+        match tokio::time::timeout(patience, said).await {
+            Ok(Ok(_)) => Ok(true),
+            Err(_)
+            | Ok(Err(Unsaid::NoResponders | Unsaid::Broker(BrokerError::TimedOut { .. }))) => {
+                Ok(false)
+            }
+            Ok(Err(failure)) => Err(failure.told(&self.shared.names.shown())),
+        }
+    }
+
+    /// Acknowledges. Where the server has forgotten the delivery, the message is deleted: it would be
+    /// delivered as if it were new.
+    async fn acknowledge(&self) -> Result<(), BrokerError> {
+        if !self.say_if_known("acknowledge", "+ACK").await? {
+            let names = &self.shared.names;
+            let (sequence, time) = (self.source.sequence, self.source.stored_at);
+            delete_copy(&self.shared.connection, &names.stream, sequence, Some(time)).await?;
+        }
+        self.shared.recent.note(&self.reply, self.source.stored_at);
+        Ok(())
     }
 
     /// Replaces the record of the copy. Where somebody else was faster, theirs is replaced.
@@ -162,14 +217,14 @@ impl NatsLease {
         let now = last(&self.shared.connection, &names.stream, subject)
             .await
             .map_err(|failure| failure.told(&names.shown()))?;
-        self.written().sequence = now.map_or(0, |record| record.seq);
+        self.written().sequence = now.map_or(0, |record| record.sequence);
         Ok(())
     }
 
     /// Acknowledges, then removes the count that is not needed any more.
     async fn remove(&self) -> Result<(), BrokerError> {
-        self.say("acknowledge", "+ACK").await?;
-        if self.redelivered() && self.written().sequence > 0 {
+        self.acknowledge().await?;
+        if self.written().sequence > 0 {
             let names = &self.shared.names;
             let subject = names.tries(self.source.sequence);
             // What stays goes with its time to live.
@@ -185,7 +240,7 @@ impl NatsLease {
         let names = &self.shared.names;
         let moved = Record::Moved(attempts);
         let mut headers = encode(&self.message, attempts)?;
-        put(&mut headers, COPY, &self.source.copy)?;
+        put(&mut headers, COPY, &self.copy)?;
         self.shared.schedule(&mut headers, delay)?;
         for _ in 0..TRIES {
             let store = Guarded {
@@ -225,7 +280,7 @@ impl NatsLease {
         let names = &self.shared.names;
         let connection = &self.shared.connection;
         let subject = names.dead(&self.message.id);
-        let headers = self.dead_headers(failure)?;
+        let headers = encode_dead(&self.message, failure, &self.copy)?;
         let mut expected = 0;
         for _ in 0..TRIES {
             let mut headers = headers.clone();
@@ -249,12 +304,10 @@ impl NatsLease {
                         .await
                         .map_err(|failure| failure.told(&names.dead_stream))?;
                     match known {
-                        Some(letter)
-                            if value(&letter.headers(), COPY) == Some(&self.source.copy) =>
-                        {
+                        Some(letter) if letter.value(COPY) == Some(&self.copy) => {
                             return Ok(());
                         }
-                        Some(letter) => expected = letter.seq,
+                        Some(letter) => expected = letter.sequence,
                         None => expected = 0,
                     }
                 }
@@ -265,29 +318,13 @@ impl NatsLease {
         }
         Err(connection.unavailable("the dead letter is being changed by others"))
     }
-
-    /// The headers of the dead letter; the handler's answer is left out where it does not fit.
-    fn dead_headers(&self, failure: &Failure) -> Result<HeaderMap, BrokerError> {
-        let headers = encode_dead(&self.message, failure, &self.source.copy)?;
-        let room = self.shared.connection.client().max_payload();
-        // 128 bytes for the expected sequence.
-        let size = header_bytes(&headers) + 128;
-        if size <= 64 * 1024 && size + self.message.body.len() <= room {
-            return Ok(headers);
-        }
-        let short = Failure {
-            answer: String::new(),
-            ..failure.clone()
-        };
-        encode_dead(&self.message, &short, &self.source.copy)
-    }
 }
 
 #[async_trait]
 impl Lease for NatsLease {
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check()?;
-        if !self.redelivered() || self.begun.load(Ordering::Acquire) {
+        if !self.counted.load(Ordering::Acquire) || self.begun.load(Ordering::Acquire) {
             return Ok(());
         }
         let calls = self.written().unfinished.saturating_add(1);
@@ -312,7 +349,7 @@ impl Lease for NatsLease {
         self.check()?;
         self.store_retry(delay, attempts).await?;
         // The record says "moved" and stays until no redelivery can come any more.
-        self.say("acknowledge", "+ACK").await
+        self.acknowledge().await
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {
@@ -328,6 +365,7 @@ impl Lease for NatsLease {
             self.write(Record::Unfinished(unfinished)).await?;
             self.begun.store(false, Ordering::Release);
         }
-        self.say("give back", "-NAK").await
+        // What the server has forgotten is deliverable already.
+        self.say_if_known("give back", "-NAK").await.map(|_| ())
     }
 }

@@ -3,6 +3,7 @@
 //! Pure. A first delivery writes nothing. What is written is on a subject of the stored copy, so
 //! nothing that an earlier copy of the same message left behind can be mistaken for it.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What the subject of a copy holds.
@@ -64,8 +65,8 @@ pub(crate) fn judge(copy: &str, attempts: u32, found: Found<'_>) -> Standing {
 pub(crate) struct Source {
     /// Sequence in the stream.
     pub(crate) sequence: u64,
-    /// Sequence and time: differs even if a stream was made anew.
-    pub(crate) copy: String,
+    /// When the copy was stored.
+    pub(crate) stored_at: Timestamp,
     /// 1 for the first delivery.
     pub(crate) delivered: u64,
 }
@@ -80,11 +81,9 @@ impl Source {
             9.. => &parts[4..],
             _ => return None,
         };
-        let sequence = rest[1].parse().ok()?;
-        let copy = format!("{sequence}-{}", rest[3]);
         Some(Self {
-            sequence,
-            copy,
+            sequence: rest[1].parse().ok()?,
+            stored_at: Timestamp::from_nanosecond(rest[3].parse().ok()?).ok()?,
             delivered: rest[0].parse().ok()?,
         })
     }
@@ -96,9 +95,10 @@ mod tests {
 
     #[test]
     fn acknowledgement_subjects_are_read_in_both_forms() {
+        let stored_at = Timestamp::from_nanosecond(1795).unwrap();
         let source = Source {
             sequence: 17,
-            copy: "17-1795".to_owned(),
+            stored_at,
             delivered: 2,
         };
         for reply in [

@@ -1,0 +1,119 @@
+//! The two containers of a worker.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapEnvSource, ConfigMapKeySelector, Container, ContainerPort, EnvFromSource, EnvVar,
+    EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe, SecretEnvSource, SecretKeySelector,
+    TCPSocketAction, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use weir_crds::shared::{self, Handler};
+
+use crate::pod;
+use crate::world::Cluster;
+
+/// Name of the user's container.
+pub const HANDLER: &str = "handler";
+/// Name of ours.
+pub const SIDECAR: &str = "weir-sidecar";
+
+/// Our container. It is an init container that keeps running, so that it starts before the handler
+/// and ends after it.
+pub fn sidecar(cluster: &Cluster, bus_mounts: Vec<VolumeMount>) -> Container {
+    Container {
+        restart_policy: Some("Always".to_owned()),
+        ..pod::weir_container(SIDECAR, cluster, &cluster.sidecar_resources, bus_mounts)
+    }
+}
+
+/// The user's container. It may write to its own file system, unlike ours.
+pub fn handler(handler: &Handler, mounts: Vec<VolumeMount>) -> Container {
+    Container {
+        name: HANDLER.to_owned(),
+        image: Some(handler.image.clone()),
+        command: Some(handler.command.clone()),
+        args: Some(handler.args.clone()),
+        env: Some(handler.env.iter().map(variable).collect()),
+        env_from: Some(handler.env_from.iter().map(variables).collect()),
+        ports: Some(vec![ContainerPort {
+            name: Some(HANDLER.to_owned()),
+            container_port: i32::from(handler.port),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        resources: pod::requirements(&handler.resources),
+        readiness_probe: Some(readiness(handler)),
+        security_context: Some(pod::security_context(false)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn readiness(handler: &Handler) -> Probe {
+    let port = IntOrString::String(HANDLER.to_owned());
+    let (http_get, tcp_socket) = match &handler.readiness_path {
+        Some(path) => {
+            let path = Some(path.clone());
+            (
+                Some(HTTPGetAction {
+                    path,
+                    port,
+                    ..HTTPGetAction::default()
+                }),
+                None,
+            )
+        }
+        None => (None, Some(TCPSocketAction { port, host: None })),
+    };
+    Probe {
+        http_get,
+        tcp_socket,
+        period_seconds: Some(5),
+        timeout_seconds: Some(3),
+        ..Probe::default()
+    }
+}
+
+fn variable(from: &shared::EnvVar) -> EnvVar {
+    EnvVar {
+        name: from.name.clone(),
+        value: from.value.clone(),
+        value_from: from.value_from.as_ref().map(source),
+    }
+}
+
+fn source(from: &shared::EnvSource) -> EnvVarSource {
+    EnvVarSource {
+        secret_key_ref: from.secret_key_ref.as_ref().map(|key| SecretKeySelector {
+            name: key.name.clone(),
+            key: key.key.clone(),
+            optional: key.optional.then_some(true),
+        }),
+        config_map_key_ref: from
+            .config_map_key_ref
+            .as_ref()
+            .map(|key| ConfigMapKeySelector {
+                name: key.name.clone(),
+                key: key.key.clone(),
+                optional: key.optional.then_some(true),
+            }),
+        field_ref: from.field_ref.as_ref().map(|field| ObjectFieldSelector {
+            api_version: None,
+            field_path: field.field_path.clone(),
+        }),
+        ..EnvVarSource::default()
+    }
+}
+
+fn variables(from: &shared::EnvFrom) -> EnvFromSource {
+    EnvFromSource {
+        prefix: from.prefix.clone(),
+        config_map_ref: from.config_map_ref.as_ref().map(|map| ConfigMapEnvSource {
+            name: map.name.clone(),
+            optional: map.optional.then_some(true),
+        }),
+        secret_ref: from.secret_ref.as_ref().map(|secret| SecretEnvSource {
+            name: secret.name.clone(),
+            optional: secret.optional.then_some(true),
+        }),
+    }
+}

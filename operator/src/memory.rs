@@ -1,0 +1,113 @@
+//! What is remembered about an object from one reconcile to the next. Losing it loses nothing but
+//! time: it is made again by the next reconcile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+use weir_broker::WorkQueue;
+use weir_crds::conditions::Condition;
+
+use crate::brokers::Broker;
+use crate::world::Name;
+
+/// Kind, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Name of the kind.
+    pub kind: &'static str,
+    /// Namespace and name.
+    pub name: Name,
+}
+
+/// `Webhook shop/stripe`, as messages print it.
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What is remembered about one object.
+#[derive(Clone, Default)]
+pub struct Remembered {
+    /// UID of the object that this is about.
+    pub uid: String,
+    /// Since when its broker has not answered.
+    pub broker_lost: Option<Instant>,
+    /// The connection that its topology was last applied through.
+    pub broker: Option<Broker>,
+    /// Its queue, once the topology exists.
+    pub queue: Option<Arc<dyn WorkQueue>>,
+    /// Deliveries at once.
+    pub limit: u32,
+    /// Handler pods, and how many of them are ready.
+    pub replicas: Option<(u32, u32)>,
+    /// When its numbers were last read.
+    pub numbers_read: Option<Instant>,
+    /// It was paused when last looked at.
+    pub paused: Option<bool>,
+    /// The conditions that were last written, and the version of the object they were made from: as
+    /// long as a watch shows that version, it does not show them.
+    pub written: Option<(String, Vec<Condition>)>,
+}
+
+/// All that is remembered.
+#[derive(Default)]
+pub struct Memory(Mutex<HashMap<Key, Remembered>>);
+
+impl Memory {
+    /// What is remembered about this object, not about one of the same name before it.
+    pub fn get(&self, key: &Key, uid: &str) -> Remembered {
+        let found = self
+            .lock()
+            .get(key)
+            .filter(|found| found.uid == uid)
+            .cloned();
+        found.unwrap_or_else(|| Remembered {
+            uid: uid.to_owned(),
+            ..Remembered::default()
+        })
+    }
+
+    /// Changes what is remembered.
+    pub fn update(&self, key: &Key, uid: &str, change: impl FnOnce(&mut Remembered)) {
+        let mut all = self.lock();
+        let entry = all.entry(key.clone()).or_default();
+        if entry.uid != uid {
+            *entry = Remembered {
+                uid: uid.to_owned(),
+                ..Remembered::default()
+            };
+        }
+        change(entry);
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    /// Since when the broker of an object has not answered: from now on, if it was not known yet.
+    /// Says whether it was not.
+    pub fn lost(&self, key: &Key, uid: &str) -> (Instant, bool) {
+        let mut since = (Instant::now(), true);
+        self.update(key, uid, |entry| match entry.broker_lost {
+            Some(before) => since = (before, false),
+            None => entry.broker_lost = Some(since.0),
+        });
+        since
+    }
+
+    /// The broker of an object answered. Says whether it had not before.
+    pub fn found(&self, key: &Key, uid: &str) -> bool {
+        let mut was_lost = false;
+        self.update(key, uid, |entry| {
+            was_lost = entry.broker_lost.take().is_some();
+        });
+        was_lost
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

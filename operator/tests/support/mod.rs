@@ -1,0 +1,4 @@
+//! What several test programs use.
+#![allow(dead_code, reason = "each program uses a part")]
+
+pub mod manifest;
