@@ -231,7 +231,9 @@ impl Pump {
             back: Some(self.back.clone()),
         };
         while let Some(waiter) = self.waiting.pop_front() {
-            let Err(Ok(refused)) = waiter.send(Ok(granted)) else { return };
+            let Err(Ok(refused)) = waiter.send(Ok(granted)) else {
+                return;
+            };
             granted = refused;
         }
         let reply = granted.taken();
