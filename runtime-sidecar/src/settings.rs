@@ -32,6 +32,8 @@ pub struct Settings {
     pub readiness_interval: Duration,
     /// How often the configuration folder is looked at.
     pub config_interval: Duration,
+    /// What a caller of `/drain` must know; absent: 404.
+    pub drain_token: Option<String>,
     /// `PUT /log-level`; absent: 404.
     pub set_log_filter: Option<SetLogFilter>,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             housekeeping_interval: Duration::from_secs(1),
             readiness_interval: Duration::from_millis(250),
             config_interval: Duration::from_secs(1),
+            drain_token: None,
             set_log_filter: None,
         }
     }

@@ -3,8 +3,8 @@
 //! One round: take in whatever has happened, then ask once for as many messages as there are free
 //! slots. What arrives without a slot (the gate closed meanwhile) goes back at once.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -60,7 +60,6 @@ pub async fn run(engine: Engine) -> Result<(), RunError> {
         }
     }
     shared.consumer.pulling.store(false, Ordering::Relaxed);
-    shared.consumer.present.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -101,11 +100,6 @@ impl Work {
             stale: false,
             engine,
         };
-        work.engine
-            .shared
-            .consumer
-            .present
-            .store(true, Ordering::Relaxed);
         work.configure();
         work
     }
@@ -151,8 +145,13 @@ impl Work {
             return;
         };
         let target = Arc::new(target);
-        let readiness = Suspicion::new(&consumer.target);
+        let readiness = Suspicion::new(consumer);
         self.ready = readiness.subscribe();
+        *shared
+            .consumer
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(readiness.clone());
         if matches!(consumer.target, TargetConfig::Handler { .. }) {
             self.probe.spawn(readiness::watch(
                 readiness.clone(),
