@@ -1,5 +1,8 @@
 //! What the operator is told: flags, each of which can be an environment variable.
-#![allow(clippy::doc_markdown, reason = "the comments of fields are the text of --help")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the comments of fields are the text of --help"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;
