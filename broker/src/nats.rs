@@ -21,6 +21,7 @@ mod permit;
 mod pull;
 mod queue;
 mod read;
+mod recent;
 mod redelivery;
 mod settle;
 mod topology;
@@ -141,7 +142,13 @@ impl Transport for NatsTransport {
             shared
         });
         let lease = Duration::from_secs(u64::from(queue.config.lease_seconds.max(1)));
-        Arc::new(NatsQueue { shared, lease })
+        let outstanding = u64::from(queue.config.limit) * u64::from(queue.config.batch_max.max(1));
+        let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
+        Arc::new(NatsQueue {
+            shared,
+            lease,
+            outstanding,
+        })
     }
 
     fn connected(&self) -> watch::Receiver<bool> {

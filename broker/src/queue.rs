@@ -15,7 +15,7 @@
 //!    not before its time.
 //! 6. **Attempts survive**: `attempts` counts failed outcomes exactly, and unfinished calls
 //!    that provably began, over restarts of everything. It never counts a delivery whose handler
-//!    was not called.
+//!    was not called. A transport may leave the very first call of a stored message uncounted.
 //! 7. **Lease**: without [`Lease::extend`] for `lease_seconds` the message is delivered again.
 //! 8. **Dedup is atomic with the publish**: of all publications of one identity inside the window
 //!    exactly one is stored, also when the message was settled meanwhile and the broker restarted.

@@ -11,6 +11,7 @@ pub mod apply;
 pub mod backoff;
 pub mod brokers;
 pub mod bus;
+pub mod check;
 pub mod context;
 pub mod delivery;
 pub mod done;

@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use weir_broker::{BrokerError, Clock, SystemClock, Transport};
 use weir_core::config::BusConfig;
 use weir_operator::brokers::Connect;
+use weir_operator::check::CheckOptions;
 use weir_operator::error::chain;
 use weir_operator::fence::{Fence, FenceLayer};
 use weir_operator::health::{self, Health};
@@ -29,11 +30,23 @@ use weir_operator::world::Name;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::parse();
     // Before the first TLS connection of whichever client.
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok();
+    let mut arguments = std::env::args_os();
+    if arguments
+        .by_ref()
+        .nth(1)
+        .is_some_and(|first| first == "check")
+    {
+        let program = std::ffi::OsString::from("weir-operator check");
+        return check(&CheckOptions::parse_from(
+            std::iter::once(program).chain(arguments),
+        ))
+        .await;
+    }
+    let options = Options::parse();
     let filter = match EnvFilter::try_new(&options.log) {
         Ok(filter) => filter,
         Err(error) => {
@@ -57,6 +70,22 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For people and for `helm`, who read the last lines.
+async fn check(options: &CheckOptions) -> ExitCode {
+    let problems = match Client::try_default().await {
+        Ok(client) => weir_operator::check::check(client, options).await.err(),
+        Err(error) => Some(vec![format!("no connection to the API server: {error}")]),
+    };
+    let Some(problems) = problems else {
+        println!("Weir works");
+        return ExitCode::SUCCESS;
+    };
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    ExitCode::FAILURE
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;

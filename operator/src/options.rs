@@ -179,7 +179,8 @@ impl Options {
     }
 }
 
-fn name(text: &str) -> Result<Name, String> {
+/// Reads NAMESPACE/NAME.
+pub(crate) fn name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
             Ok(Name::new(namespace, name))

@@ -34,7 +34,7 @@ struct Entry {
     message: Message,
     /// Failed outcomes.
     attempts: u32,
-    /// Calls of this copy that began on a redelivery and did not end.
+    /// Calls of this copy that began and did not end.
     unfinished: u32,
     delivered: u32,
     stored_at: Timestamp,
@@ -194,9 +194,7 @@ impl State {
         let Some(entry) = self.held(held) else {
             return false;
         };
-        if entry.delivered > 1 {
-            entry.unfinished += 1;
-        }
+        entry.unfinished += 1;
         true
     }
 
@@ -262,7 +260,7 @@ impl State {
         let Some(entry) = self.held(held) else {
             return false;
         };
-        if begun && entry.delivered > 1 {
+        if begun {
             entry.unfinished = entry.unfinished.saturating_sub(1);
         }
         if let Place::InFlight { until, .. } = entry.place {

@@ -51,10 +51,17 @@ pub(crate) struct NatsConsumer {
     pulls: Pulls,
     inbox: Option<Inbox>,
     link: watch::Receiver<Link>,
+    /// Losses of the connection that were noticed.
+    losses: u64,
     /// Came on an inbox that is not used any more.
     salvaged: VecDeque<Message>,
-    /// Redeliveries whose standing is being read.
+    /// Deliveries whose standing is being read.
     checking: Checking,
+    /// Most deliveries that may be out, over all processes.
+    outstanding: usize,
+    /// So many first deliveries may be redeliveries that a killed server has forgotten. It forgets at
+    /// most what was out, and that comes before everything else.
+    suspect: usize,
     /// The server answered as if the consumer were gone.
     doubted: bool,
     /// The loss of the topology is reported once, then waited out.
@@ -65,8 +72,9 @@ pub(crate) struct NatsConsumer {
 }
 
 impl NatsConsumer {
-    pub(crate) fn new(shared: Arc<Shared>, lease: Duration) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, lease: Duration, outstanding: usize) -> Self {
         let link = shared.connection.link();
+        let losses = link.borrow().losses;
         Self {
             shared,
             lease,
@@ -74,8 +82,11 @@ impl NatsConsumer {
             pulls: Pulls::default(),
             inbox: None,
             link,
+            losses,
             salvaged: VecDeque::new(),
             checking: FuturesUnordered::new(),
+            outstanding,
+            suspect: outstanding,
             doubted: false,
             told_missing: false,
             pause: SHORTEST_PAUSE,
@@ -127,12 +138,16 @@ impl NatsConsumer {
     async fn ask(&mut self) -> Result<(), BrokerError> {
         let link = *self.link.borrow_and_update();
         let now = Instant::now();
-        if self
-            .inbox
-            .as_ref()
-            .is_some_and(|inbox| inbox.losses != link.losses)
-        {
+        if self.losses != link.losses {
             self.abandon_inbox();
+            if !link.up {
+                return Ok(());
+            }
+            // Not repeated when this is cancelled: it only saves waiting for leases.
+            self.losses = link.losses;
+            self.suspect = self.outstanding;
+            let (recent, connection) = (&self.shared.recent, &self.shared.connection);
+            recent.repeat(connection, &self.shared.names.stream).await;
         }
         if self.pulls.is_silent(now) {
             tracing::warn!(
@@ -227,7 +242,9 @@ impl NatsConsumer {
 
     /// Takes in what came: a delivery that can be handed out at once, or nothing yet.
     fn take(&mut self, message: Message) -> Option<Delivery> {
-        match take_in(&self.shared, self.lease, message)? {
+        let suspect = self.suspect > 0;
+        self.suspect = self.suspect.saturating_sub(1);
+        match take_in(&self.shared, self.lease, message, suspect)? {
             Taken::New(delivery) => Some(delivery),
             Taken::Check(check) => {
                 self.checking.push(check);

@@ -14,6 +14,7 @@ use super::connection::{Connection, parse};
 use super::consume::NatsConsumer;
 use super::group::{Guarded, Outcome};
 use super::permit::Permits;
+use super::recent::Recent;
 use super::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
     pub(crate) budget: Budget,
+    pub(crate) recent: Recent,
     committer: OnceLock<Committer>,
     permits: OnceLock<Permits>,
 }
@@ -39,6 +41,7 @@ impl Shared {
             clock,
             names,
             budget: Budget::new(),
+            recent: Recent::default(),
             committer: OnceLock::new(),
             permits: OnceLock::new(),
         }
@@ -174,6 +177,8 @@ pub(crate) fn whole_seconds(span: Duration) -> u64 {
 pub(crate) struct NatsQueue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lease: Duration,
+    /// Most deliveries that may be out, over all processes.
+    pub(crate) outstanding: usize,
 }
 
 #[async_trait]
@@ -183,7 +188,8 @@ impl WorkQueue for NatsQueue {
     }
 
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        let mut consumer = NatsConsumer::new(Arc::clone(&self.shared), self.lease);
+        let mut consumer =
+            NatsConsumer::new(Arc::clone(&self.shared), self.lease, self.outstanding);
         consumer.check().await?;
         Ok(Box::new(consumer))
     }

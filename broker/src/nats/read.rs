@@ -11,7 +11,7 @@ use super::api::{ConsumerInfo, Failure, MessageAnswer, NO_MESSAGE, StreamInfo};
 use super::apply::scheduled;
 use super::codec::{Raw, pairs, value};
 use super::commit::last;
-use super::connection::REQUEST_TIMEOUT;
+use super::connection::{Connection, REQUEST_TIMEOUT};
 use super::queue::Shared;
 use super::topology::WORKERS;
 use crate::error::BrokerError;
@@ -118,30 +118,7 @@ impl Shared {
     }
 
     pub(crate) async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
-        let stream = &self.names.dead_stream;
-        let shown = format!("stream {stream}");
-        // Read before it is deleted: deleting what is not there stalls a replicated stream.
-        let get = format!("STREAM.MSG.GET.{stream}");
-        let body = json!({ "seq": position });
-        match self
-            .connection
-            .api::<MessageAnswer>("read message", &get, &body)
-            .await
-        {
-            Ok(_) => {}
-            Err(failure) if failure.code() == NO_MESSAGE => return Ok(false),
-            Err(failure) => return Err(failure.told(&shown)),
-        }
-        let delete = format!("STREAM.MSG.DELETE.{stream}");
-        match self
-            .connection
-            .api::<super::api::Done>("delete message", &delete, &body)
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(failure) if is_gone(&failure) => Ok(false),
-            Err(failure) => Err(failure.told(&shown)),
-        }
+        delete_copy(&self.connection, &self.names.dead_stream, position, None).await
     }
 
     /// Reads at most `limit` messages of a subject after a position, in order.
@@ -236,6 +213,37 @@ impl Shared {
                 body: answer.payload,
             });
         }
+    }
+}
+
+/// Deletes a message, where there is one at this place, of this time. False when there is not.
+pub(crate) async fn delete_copy(
+    connection: &Connection,
+    stream: &str,
+    sequence: u64,
+    time: Option<Timestamp>,
+) -> Result<bool, BrokerError> {
+    let shown = format!("stream {stream}");
+    // Read before it is deleted: deleting what is not there stalls a replicated stream.
+    let get = format!("STREAM.MSG.GET.{stream}");
+    let body = json!({ "seq": sequence });
+    match connection
+        .api::<MessageAnswer>("read message", &get, &body)
+        .await
+    {
+        Ok(answer) if time.is_none_or(|time| answer.message.time == time) => {}
+        Ok(_) => return Ok(false),
+        Err(failure) if is_gone(&failure) => return Ok(false),
+        Err(failure) => return Err(failure.told(&shown)),
+    }
+    let delete = format!("STREAM.MSG.DELETE.{stream}");
+    match connection
+        .api::<super::api::Done>("delete message", &delete, &body)
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(failure) if is_gone(&failure) => Ok(false),
+        Err(failure) => Err(failure.told(&shown)),
     }
 }
 

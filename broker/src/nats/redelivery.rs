@@ -1,5 +1,5 @@
-//! Taking in what the server delivered: first deliveries at once, redeliveries after a look at what
-//! became of them.
+//! Taking in what the server delivered: first deliveries at once, redeliveries (and what might be one)
+//! after a look at what became of them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +30,12 @@ pub(crate) enum Taken {
 }
 
 /// Reads a message. Nothing comes of one that cannot be acknowledged.
-pub(crate) fn take_in(shared: &Arc<Shared>, span: Duration, raw: Raw) -> Option<Taken> {
+pub(crate) fn take_in(
+    shared: &Arc<Shared>,
+    span: Duration,
+    raw: Raw,
+    suspect: bool,
+) -> Option<Taken> {
     let reply = raw.reply.as_ref().map(|reply| reply.as_str().to_owned());
     let Some((reply, source)) = reply.and_then(|reply| {
         let source = Source::parse(&reply)?;
@@ -56,7 +61,7 @@ pub(crate) fn take_in(shared: &Arc<Shared>, span: Duration, raw: Raw) -> Option<
         copy,
         span,
     );
-    if redelivered {
+    if redelivered || suspect {
         let shared = Arc::clone(shared);
         return Some(Taken::Check(Box::pin(async move {
             check(&shared, lease, message, attempts).await
@@ -84,7 +89,7 @@ async fn check(
                 return Some(Delivery {
                     message,
                     attempts: attempts.saturating_add(unfinished),
-                    redelivered: true,
+                    redelivered: lease.source().delivered > 1 || unfinished > 0,
                     lease: Arc::new(lease),
                 });
             }

@@ -21,12 +21,15 @@ use super::commit::{last, no_stream};
 use super::connection::parse;
 use super::group::{Guarded, Outcome};
 use super::queue::{Shared, whole_seconds};
+use super::read::delete_copy;
 use super::tries::{Record, Source};
 use crate::error::BrokerError;
 use crate::queue::Lease;
 
 /// How long counts of unfinished calls are kept when nothing removes them.
 const COUNTS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long an answer may take of a server that may have forgotten the delivery.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 /// How often a write is repeated that somebody else got ahead of.
 const TRIES: usize = 4;
 
@@ -49,7 +52,11 @@ pub(crate) struct NatsLease {
     span: Duration,
     until: Mutex<Instant>,
     written: Mutex<Written>,
+    /// Calls are counted: this is not known to be the first delivery.
+    counted: AtomicBool,
     begun: AtomicBool,
+    /// Losses of the connection before it came.
+    losses: u64,
 }
 
 impl NatsLease {
@@ -61,14 +68,18 @@ impl NatsLease {
         copy: String,
         span: Duration,
     ) -> Self {
+        let losses = shared.connection.link().borrow().losses;
         Self {
+            losses,
+            counted: AtomicBool::new(source.delivered > 1),
             shared,
             message,
             reply,
             source,
             copy,
             span,
-            until: Mutex::new(Instant::now() + span),
+            // The server's clock began when it sent; ours must end first.
+            until: Mutex::new(Instant::now() + span * 9 / 10),
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }
@@ -76,6 +87,7 @@ impl NatsLease {
 
     /// Notes what was found on the subject of the copy.
     pub(crate) fn found(&self, written: Written) {
+        self.counted.store(true, Ordering::Release);
         *self.written() = written;
     }
 
@@ -104,10 +116,6 @@ impl NatsLease {
         Ok(())
     }
 
-    fn redelivered(&self) -> bool {
-        self.source.delivered > 1
-    }
-
     /// Says something about the delivery and waits until the server has taken it in.
     async fn say(&self, operation: &'static str, what: &'static str) -> Result<(), BrokerError> {
         let word = Bytes::from_static(what.as_bytes());
@@ -122,6 +130,34 @@ impl NatsLease {
                 Err(no_stream(&self.shared.connection, &self.shared.names.stream, failure).await)
             }
         }
+    }
+
+    /// As [`NatsLease::say`]. A server that was killed may have forgotten the delivery, and does not
+    /// answer then: false.
+    async fn say_if_known(
+        &self,
+        operation: &'static str,
+        what: &'static str,
+    ) -> Result<bool, BrokerError> {
+        if self.shared.connection.link().borrow().losses == self.losses {
+            return self.say(operation, what).await.map(|()| true);
+        }
+        match tokio::time::timeout(FORGOTTEN_AFTER, self.say(operation, what)).await {
+            Ok(said) => said.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Acknowledges. Where the server has forgotten the delivery, the message is deleted: it would be
+    /// delivered as if it were new.
+    async fn acknowledge(&self) -> Result<(), BrokerError> {
+        if !self.say_if_known("acknowledge", "+ACK").await? {
+            let names = &self.shared.names;
+            let (sequence, time) = (self.source.sequence, self.source.stored_at);
+            delete_copy(&self.shared.connection, &names.stream, sequence, Some(time)).await?;
+        }
+        self.shared.recent.note(&self.reply, self.source.stored_at);
+        Ok(())
     }
 
     /// Replaces the record of the copy. Where somebody else was faster, theirs is replaced.
@@ -175,8 +211,8 @@ impl NatsLease {
 
     /// Acknowledges, then removes the count that is not needed any more.
     async fn remove(&self) -> Result<(), BrokerError> {
-        self.say("acknowledge", "+ACK").await?;
-        if self.redelivered() && self.written().sequence > 0 {
+        self.acknowledge().await?;
+        if self.written().sequence > 0 {
             let names = &self.shared.names;
             let subject = names.tries(self.source.sequence);
             // What stays goes with its time to live.
@@ -276,7 +312,7 @@ impl NatsLease {
 impl Lease for NatsLease {
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check()?;
-        if !self.redelivered() || self.begun.load(Ordering::Acquire) {
+        if !self.counted.load(Ordering::Acquire) || self.begun.load(Ordering::Acquire) {
             return Ok(());
         }
         let calls = self.written().unfinished.saturating_add(1);
@@ -301,7 +337,7 @@ impl Lease for NatsLease {
         self.check()?;
         self.store_retry(delay, attempts).await?;
         // The record says "moved" and stays until no redelivery can come any more.
-        self.say("acknowledge", "+ACK").await
+        self.acknowledge().await
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {
@@ -317,6 +353,7 @@ impl Lease for NatsLease {
             self.write(Record::Unfinished(unfinished)).await?;
             self.begun.store(false, Ordering::Release);
         }
-        self.say("give back", "-NAK").await
+        // What the server has forgotten is deliverable already.
+        self.say_if_known("give back", "-NAK").await.map(|_| ())
     }
 }

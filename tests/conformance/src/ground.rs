@@ -42,7 +42,7 @@ impl Ground {
                 limit: 10,
                 batch_max: 1,
                 lease_seconds: 30,
-                replicas: 1,
+                replicas: subject.replicas(),
                 capacity: 100_000,
                 dead_letter_retention_seconds: 1_209_600,
             },
@@ -58,7 +58,7 @@ impl Ground {
     /// Makes the topology, on a client of its own.
     pub async fn apply(&self) -> Arc<dyn Transport> {
         let transport = self.connect().await;
-        transport.apply_queue(&self.spec).await.unwrap();
+        persist(|| transport.apply_queue(&self.spec)).await;
         transport
     }
 
@@ -152,11 +152,11 @@ pub async fn consumer(queue: &Arc<dyn WorkQueue>, wanted: usize) -> Box<dyn Cons
 
 /// The next delivery, which must come.
 pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
-    match timeout(SOON, consumer.next()).await {
-        Ok(Ok(Some(delivery))) => delivery,
-        Ok(Ok(None)) => panic!("the consumer ended"),
-        Ok(Err(error)) => panic!("the consumer reports {error}"),
-        Err(_) => panic!("no delivery came"),
+    let came = timeout(SOON, consumer.next()).await;
+    match came.unwrap_or_else(|_| panic!("no delivery came")) {
+        Ok(Some(delivery)) => delivery,
+        Ok(None) => panic!("the consumer ended"),
+        Err(error) => panic!("the consumer reports {error}"),
     }
 }
 

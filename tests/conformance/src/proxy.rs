@@ -78,7 +78,7 @@ async fn carry(mut client: TcpStream, upstream: String, mode: Arc<watch::Sender<
         return;
     };
     let mut changes = mode.subscribe();
-    let (mut up, mut down) = ([0; 65536], [0; 65536]);
+    let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
     loop {
         let now = changes.borrow_and_update().clone();
         if now == Mode::Closed {

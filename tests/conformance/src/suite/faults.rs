@@ -94,7 +94,9 @@ pub async fn a_lost_answer_stores_once(ground: Ground) {
 }
 
 /// A half-open connection is found, publishing fails meanwhile, and everything goes on after it.
-pub async fn a_silent_connection_is_noticed(ground: Ground) {
+pub async fn a_silent_connection_is_noticed(mut ground: Ground) {
+    // The server may deliver into the dead connection before it notices, too.
+    ground.spec.config.lease_seconds = LEASE.as_secs() as u32;
     let queue = ground.queue().await;
     let (transport, proxy) = ground.subject.connect_through_proxy().await;
     let shaky = transport.queue(&ground.spec);

@@ -130,6 +130,7 @@ pub async fn messages_at_the_size_limit(ground: Ground) {
     let letter = queue.dead_letter("large").await.unwrap().unwrap().letter;
     assert_eq!((letter.message, letter.failure), (largest, death));
 
+    consumer.want(1);
     let mut headers = message("headers");
     for number in 0..64 {
         headers

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ground::{
-    Ground, WHILE, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for, persist,
-    publish,
+    Ground, SOON, WHILE, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for,
+    persist, publish, take,
 };
 use crate::subject::Feature;
 
@@ -35,7 +35,7 @@ pub async fn retry_is_durable_and_holds_no_slot(mut ground: Ground) {
     ground.subject.bring_up();
     let again = next(&mut consumer).await;
     let took = started.elapsed();
-    assert!(took >= delay && took < delay * 3, "{took:?}");
+    assert!(took >= delay && took < delay + SOON, "{took:?}");
     assert_eq!(
         (again.message.id.as_str(), again.attempts, again.redelivered),
         ("m0", 1, false)
@@ -51,22 +51,23 @@ pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
     let queue = ground.queue().await;
     publish(&queue, ids(100)).await;
     let mut consumer = consumer(&queue, 200).await;
-    for _ in 0..100 {
-        let delivery = next(&mut consumer).await;
+    for delivery in take(&mut consumer, 100).await {
         let delay = Duration::from_millis(200 + 20 * (fastrand::u64(0..100)));
         delivery.lease.retry(delay, 1).await.unwrap();
     }
     ground.kill_and_restart();
-    let mut found = Vec::new();
+    // What was on its way when the server died comes again; nothing else does.
+    let mut found = std::collections::BTreeSet::new();
+    let mut taken = 0;
     while found.len() < 100 {
         let delivery = next(&mut consumer).await;
-        assert_eq!((delivery.attempts, delivery.redelivered), (1, false));
-        found.push(delivery.message.id.clone());
+        assert_eq!(delivery.attempts, 1);
         persist(|| delivery.lease.ack()).await;
+        consumer.want(1);
+        found.insert(delivery.message.id);
+        taken += 1;
     }
-    found.sort_unstable();
-    found.dedup();
-    assert_eq!(found.len(), 100);
+    assert!(taken < 150, "{taken} deliveries");
     becomes_empty(&queue).await;
 }
 
@@ -91,7 +92,7 @@ pub async fn attempts_survive_a_kill_of_the_server(mut ground: Ground) {
     let mut consumer = persist(|| queue.consume()).await;
     consumer.want(10);
     let third = next(&mut consumer).await;
-    assert_eq!((third.attempts, third.redelivered), (1, true));
+    assert_eq!(third.attempts, 1);
     third.lease.begin().await.unwrap();
     ground.kill_and_restart();
     let fourth = next(&mut consumer).await;
@@ -112,18 +113,28 @@ pub async fn attempts_count_calls_that_began(mut ground: Ground) {
     let mut consumer = consumer(&queue, 20).await;
     let first = next(&mut consumer).await;
     first.lease.begin().await.unwrap();
-    for expected in 0..4 {
+    let second = next(&mut consumer).await;
+    let first_counted = second.attempts;
+    assert!(
+        first_counted <= 1 && second.redelivered,
+        "the very first call may be left out"
+    );
+    second.lease.begin().await.unwrap();
+    for expected in 1..4 {
         let again = next(&mut consumer).await;
-        assert_eq!((again.attempts, again.redelivered), (expected, true));
+        assert_eq!(
+            (again.attempts, again.redelivered),
+            (first_counted + expected, true)
+        );
         again.lease.begin().await.unwrap();
         again.lease.begin().await.unwrap();
     }
     let last = next(&mut consumer).await;
-    assert_eq!(last.attempts, 4);
+    assert_eq!(last.attempts, first_counted + 4);
     last.lease.begin().await.unwrap();
     last.lease.give_back().await.unwrap();
     let returned = next(&mut consumer).await;
-    assert_eq!(returned.attempts, 4, "the call was undone");
+    assert_eq!(returned.attempts, last.attempts, "the call was undone");
     returned.lease.begin().await.unwrap();
     returned.lease.ack().await.unwrap();
     becomes_empty(&queue).await;
@@ -204,7 +215,7 @@ pub async fn heartbeat_keeps_the_message(mut ground: Ground) {
 
 /// What is in other hands is left alone; what was handled is handled.
 pub async fn a_lease_that_is_over_settles_nothing_but_an_acknowledgement(mut ground: Ground) {
-    ground.spec.config.lease_seconds = 1;
+    ground.spec.config.lease_seconds = 3;
     let queue = ground.queue().await;
     publish(&queue, ids(1)).await;
     let mut consumer = consumer(&queue, 10).await;
@@ -226,7 +237,7 @@ pub async fn a_lease_that_is_over_settles_nothing_but_an_acknowledgement(mut gro
     assert_eq!((depth.delayed, depth.dead), (0, 0));
     stale.lease.ack().await.unwrap();
     becomes_empty(&queue).await;
-    none_for(&mut consumer, Duration::from_secs(2)).await;
+    none_for(&mut consumer, Duration::from_secs(4)).await;
     // Its holder finds nothing to do.
     drop(current);
     let needs_server = ground.subject.lacks(Feature::ServerKill).is_none();

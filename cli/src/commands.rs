@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod dlq;
+pub mod lint;
+pub mod run;
+pub mod send;
+pub mod version;

@@ -1,0 +1,211 @@
+//! One message from delivery to settlement.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use weir_broker::{BrokerError, Delivery, Lease};
+use weir_core::cloudevents::Contract;
+use weir_core::decide::{Attempt, Decision, Outcome, before_call, decide};
+
+use super::hold::{During, Hold, Lost, Renew};
+use super::{Context, InFlight, Verdict};
+use crate::call::request::single;
+use crate::call::{Answer, CallError, KEEP_SINGLE};
+use crate::metrics::Processed;
+use crate::objects::Shared;
+
+impl Renew for Arc<dyn Lease> {
+    fn renew(&self) -> Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + '_>> {
+        self.extend()
+    }
+}
+
+/// Handles one message that has a slot.
+pub async fn deliver(context: Arc<Context>, delivery: Delivery, received: Instant) -> Verdict {
+    let in_flight = InFlight::new(&context.shared);
+    let mut hold = Hold::new(&delivery.lease, context.lease(), received);
+    let verdict = handle(&context, &delivery, &mut hold).await;
+    if verdict.is_err() {
+        lost(&context.shared, &delivery);
+    }
+    drop(in_flight);
+    verdict.unwrap_or(Verdict::Other)
+}
+
+/// Puts a message back that cannot be started now. Best effort: else its lease ends.
+pub async fn give_back(
+    shared: Arc<Shared>,
+    lease: Duration,
+    delivery: Delivery,
+    received: Instant,
+) {
+    let in_flight = InFlight::new(&shared);
+    let mut hold = Hold::new(&delivery.lease, lease, received);
+    if hold.insist(|| delivery.lease.give_back()).await.is_err() {
+        lost(&shared, &delivery);
+    }
+    drop(in_flight);
+}
+
+async fn handle(
+    context: &Context,
+    delivery: &Delivery,
+    hold: &mut Hold<'_>,
+) -> Result<Verdict, Lost> {
+    if context.stop.is_cancelled() {
+        settle(
+            context,
+            delivery,
+            hold,
+            Decision::GiveBack { retry_after: None },
+        )
+        .await?;
+        return Ok(Verdict::Other);
+    }
+    let now = context.clock.now();
+    let retry = &context.consumer().retry;
+    let accepted_at = delivery.message.accepted_at;
+    if let Some(failure) = before_call(delivery.attempts, accepted_at, now, retry) {
+        settle(context, delivery, hold, Decision::DeadLetter(failure)).await?;
+        return Ok(Verdict::Other);
+    }
+    count_retries(context, hold.insist(|| delivery.lease.begin()).await?);
+    let began = Instant::now();
+    let outcome = call(context, delivery, hold, now).await?;
+    context.observe(&outcome, began.elapsed());
+    let decision = decide(attempt(context, delivery), &outcome, retry);
+    let verdict = match &decision {
+        Decision::Ack => Verdict::Succeeded,
+        Decision::GiveBack { retry_after } => {
+            context.shared.metrics.throttled.inc();
+            Verdict::Refused {
+                retry_after: *retry_after,
+            }
+        }
+        Decision::Retry { .. } | Decision::DeadLetter(_) => Verdict::Other,
+    };
+    settle(context, delivery, hold, decision).await?;
+    Ok(verdict)
+}
+
+async fn call(
+    context: &Context,
+    delivery: &Delivery,
+    hold: &mut Hold<'_>,
+    now: Timestamp,
+) -> Result<Outcome, Lost> {
+    let timeout = context.timeout();
+    let consumer = context.consumer();
+    let contract = Contract {
+        attempt: delivery.attempts.saturating_add(1),
+        max_attempts: consumer.retry.max_attempts,
+        deadline: now.saturating_add(timeout).unwrap_or(now),
+    };
+    let request = single(
+        &context.target,
+        consumer.protocol,
+        &context.shared.key,
+        &delivery.message,
+        &contract,
+    );
+    let answer = context
+        .target
+        .call(request, KEEP_SINGLE, || context.clock.now());
+    match hold.during(answer, Some(Instant::now() + timeout)).await {
+        During::Done(answer) => Ok(outcome(answer)),
+        During::Late => Ok(Outcome::TimedOut { after: timeout }),
+        During::Lost => Err(Lost),
+    }
+}
+
+/// What a call came to.
+pub fn outcome(answer: Result<Answer, CallError>) -> Outcome {
+    match answer {
+        Ok(answer) => Outcome::Answered {
+            status: answer.status,
+            retry_after: answer.retry_after,
+            // Nobody reads what came with a success.
+            answer: match answer.status {
+                200..=299 => String::new(),
+                _ => String::from_utf8_lossy(&answer.body).into_owned(),
+            },
+        },
+        Err(error) => Outcome::Unreachable {
+            why: error.to_string(),
+        },
+    }
+}
+
+/// The state of a message at the end of its call.
+pub fn attempt(context: &Context, delivery: &Delivery) -> Attempt {
+    Attempt {
+        attempts_before: delivery.attempts,
+        accepted_at: delivery.message.accepted_at,
+        now: context.clock.now(),
+        random: fastrand::f64(),
+    }
+}
+
+/// Does what was decided, as often as it takes.
+pub async fn settle(
+    context: &Context,
+    delivery: &Delivery,
+    hold: &mut Hold<'_>,
+    decision: Decision,
+) -> Result<(), Lost> {
+    let lease = &delivery.lease;
+    let (failures, processed) = match &decision {
+        Decision::Ack => (hold.insist(|| lease.ack()).await?, Some(Processed::Acked)),
+        Decision::Retry { delay, attempts } => (
+            hold.insist(|| lease.retry(*delay, *attempts)).await?,
+            Some(Processed::Retried),
+        ),
+        Decision::DeadLetter(failure) => {
+            let failures = hold.insist(|| lease.dead_letter(failure)).await?;
+            if context.shared.may_log() {
+                tracing::warn!(
+                    object = %context.shared.key,
+                    id = delivery.message.id,
+                    reason = failure.reason.as_str(),
+                    attempts = failure.attempts,
+                    status = failure.last_status,
+                    "dead letter: {}",
+                    failure.message
+                );
+            }
+            (failures, Some(Processed::DeadLettered))
+        }
+        Decision::GiveBack { .. } => (hold.insist(|| lease.give_back()).await?, None),
+    };
+    count_retries(context, failures);
+    if let Some(processed) = processed {
+        context.shared.metrics.processed(processed);
+    }
+    Ok(())
+}
+
+pub fn count_retries(context: &Context, failures: u32) {
+    if failures > 0 {
+        context
+            .shared
+            .metrics
+            .settle_retries
+            .inc_by(failures.into());
+    }
+}
+
+/// Says that a delivery may be somebody else's.
+pub fn lost(shared: &Shared, delivery: &Delivery) {
+    shared.metrics.leases_lost.inc();
+    if shared.may_log() {
+        tracing::warn!(
+            object = %shared.key,
+            id = delivery.message.id,
+            "lease lost: the broker delivers the message again"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Intake: HTTP in, stored messages out.
+//!
+//! The steps are in this order, and nothing is stored before the last one: address, method, body within
+//! its bounds, signature over the raw bytes, identity, event, room in the queue, publish. The answer is
+//! 2xx only after the broker has stored the message.
+
+mod accept;
+pub mod body;
+pub mod keys;
+pub mod reject;
+mod route;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use tokio::time::timeout;
+use weir_broker::{BrokerError, Clock, Publication, Published};
+use weir_core::config::{IntakeConfig, VerifyConfig};
+use weir_core::headers::all_from_http;
+use weir_core::verify::verify;
+
+use crate::metrics::Metrics;
+use crate::objects::{Object, Objects, Queue};
+use crate::server::Answer;
+use crate::settings::Settings;
+use accept::{Accepted, Arrived};
+use body::Budget;
+use reject::{Rejection, json};
+
+/// The intake of one process.
+pub struct Intake {
+    objects: Objects,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    budget: Budget,
+}
+
+impl Answer for Intake {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let snapshot = self.objects.snapshot();
+        let path = request.uri().path();
+        let found = route::parse(path).and_then(|address| {
+            let suffix = path.len() - address.suffix.len();
+            snapshot
+                .find(address.kind, address.name)
+                .map(|object| (object.clone(), suffix))
+        });
+        drop(snapshot);
+        let Some((object, suffix)) = found else {
+            self.metrics.rejected_unknown(reject::NOT_FOUND);
+            return Rejection::not_found().response();
+        };
+        match self.take(&object, request, suffix).await {
+            Ok(response) => response,
+            Err(rejection) => {
+                object.shared.metrics.rejected(rejection.reason);
+                rejection.response()
+            }
+        }
+    }
+}
+
+impl Intake {
+    /// An intake for `objects`.
+    pub fn new(
+        objects: Objects,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        let budget = Budget::new(settings.intake_memory);
+        Self {
+            objects,
+            metrics,
+            clock,
+            settings,
+            budget,
+        }
+    }
+
+    async fn take(
+        &self,
+        object: &Object,
+        request: Request<Incoming>,
+        suffix: usize,
+    ) -> Result<Response<Full<Bytes>>, Rejection> {
+        let config = object
+            .config
+            .intake
+            .as_ref()
+            .ok_or_else(Rejection::not_found)?;
+        if !config
+            .methods
+            .iter()
+            .any(|method| method == request.method().as_str())
+        {
+            return Err(Rejection::method(&config.methods));
+        }
+        object.shared.traffic.store(true, Ordering::Relaxed);
+        let (parts, body) = request.into_parts();
+        let mut reserved = self.budget.reserve();
+        let deadline = self.settings.http.body_deadline;
+        let body = body::read(body, config.max_body_bytes, deadline, &mut reserved).await?;
+        let now = self.clock.now();
+        if let Some(verify) = &config.verify {
+            check(verify, object, &parts.headers, &body, now)?;
+        }
+        let path = parts.uri.path();
+        let suffix = if path.len() - suffix > 1 {
+            &path[suffix..]
+        } else {
+            ""
+        };
+        let arrived = Arrived {
+            method: &parts.method,
+            suffix,
+            query: parts.uri.query(),
+            headers: &parts.headers,
+            body,
+            now,
+        };
+        let accepted = accept::read(config, arrived)?;
+        let queue = object.queue.as_ref().ok_or_else(Rejection::unreachable)?;
+        if object.shared.full.load(Ordering::Relaxed) {
+            return Err(Rejection::full());
+        }
+        match accepted {
+            Accepted::One(publication) => {
+                let published = self.publish(object, queue, publication).await?;
+                Ok(accepted_one(config, &published))
+            }
+            Accepted::Batch(items) => {
+                let stored = items
+                    .into_iter()
+                    .map(|item| async { self.publish(object, queue, item?).await });
+                Ok(accepted_batch(config, object, &join_all(stored).await))
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        object: &Object,
+        queue: &Queue,
+        publication: Publication,
+    ) -> Result<Published, Rejection> {
+        let size = publication.message.wire_len();
+        let limit = queue.handle.max_message_bytes();
+        if size > limit {
+            return Err(Rejection::too_large(limit as u64));
+        }
+        if !queue.is_connected() {
+            return Err(Rejection::unreachable());
+        }
+        let deadline = self.settings.publish_deadline;
+        let result = timeout(deadline, queue.handle.publish(publication))
+            .await
+            .unwrap_or(Err(BrokerError::TimedOut {
+                operation: "publish",
+                after: deadline,
+            }));
+        match result {
+            Ok(published) => {
+                let metrics = &object.shared.metrics;
+                let counter = if published.duplicate {
+                    &metrics.duplicates
+                } else {
+                    &metrics.received
+                };
+                counter.inc();
+                Ok(published)
+            }
+            Err(error) => {
+                tracing::debug!(object = %object.shared.key, %error, "not stored");
+                Err(Rejection::broker(&error))
+            }
+        }
+    }
+}
+
+/// Checks the signature over the raw body.
+fn check(
+    config: &VerifyConfig,
+    object: &Object,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let keys = object.shared.keys();
+    let checked = verify(config, &keys.values, &all_from_http(headers), body, now);
+    checked.map(drop).map_err(|error| {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        if status.is_server_error() {
+            // Nothing that the sender can do: the Secret may be on its way.
+            Rejection::new(status, reject::SECRET_MISSING, error.to_string()).retry_after(10)
+        } else {
+            Rejection::new(status, reject::SIGNATURE, error.to_string())
+        }
+    })
+}
+
+fn accepted_one(config: &IntakeConfig, published: &Published) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(config.status).unwrap_or(StatusCode::ACCEPTED);
+    if status == StatusCode::NO_CONTENT {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = status;
+        return response;
+    }
+    json(status, &stored(published))
+}
+
+fn accepted_batch(
+    config: &IntakeConfig,
+    object: &Object,
+    results: &[Result<Published, Rejection>],
+) -> Response<Full<Bytes>> {
+    let items: Vec<serde_json::Value> = results
+        .iter()
+        .map(|result| match result {
+            Ok(published) => stored(published),
+            Err(rejection) => {
+                object.shared.metrics.rejected(rejection.reason);
+                let mut item = rejection.body();
+                item["status"] = rejection.status.as_u16().into();
+                item
+            }
+        })
+        .collect();
+    let status = match results.iter().find_map(|result| result.as_ref().err()) {
+        None => StatusCode::from_u16(config.status).unwrap_or(StatusCode::ACCEPTED),
+        // The sender must look at each item.
+        Some(_) => StatusCode::MULTI_STATUS,
+    };
+    json(status, &serde_json::json!({"results": items}))
+}
+
+fn stored(published: &Published) -> serde_json::Value {
+    let mut answer = serde_json::json!({"id": published.id});
+    if published.duplicate {
+        answer["duplicate"] = true.into();
+    }
+    answer
+}

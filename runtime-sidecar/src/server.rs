@@ -1,0 +1,222 @@
+//! An HTTP server (HTTP/1.1 and h2c) with bounds on everything a peer can make long: the head, the
+//! number of headers, silence, the number of connections. Bodies are bounded by who reads them.
+//!
+//! The three listeners (intake, admin, ops) differ only in their [`Answer`].
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::settings::HttpLimits;
+use crate::supervise::{Heart, PanicAlarm, RunError, TICK, panicked};
+
+/// Answers requests.
+pub trait Answer: Send + Sync + 'static {
+    /// One request, one answer. Dropped when the peer goes away.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// Serves until `stop`; then lets running requests finish until `abort`.
+pub async fn serve<A: Answer>(
+    listener: TcpListener,
+    answer: Arc<A>,
+    limits: &HttpLimits,
+    heart: Heart,
+    stop: CancellationToken,
+    abort: CancellationToken,
+) -> Result<(), RunError> {
+    let alarm = CancellationToken::new();
+    let builder = Arc::new(builder(limits, alarm.clone()));
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let accept = async {
+            let slot = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (listener.accept().await, slot)
+        };
+        tokio::select! {
+            (accepted, slot) = accept => match accepted {
+                Ok((stream, _peer)) => {
+                    let (answer, builder) = (answer.clone(), builder.clone());
+                    let (limits, stop) = (limits.clone(), stop.clone());
+                    connections.spawn(async move {
+                        connection(stream, answer, &builder, &limits, stop).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: wait for some to be closed.
+                    warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                ended.map_err(|error| panicked("http connection", error))?;
+            }
+            () = alarm.cancelled() => return Err(stream_panicked()),
+            () = stop.cancelled() => break,
+            _ = tick.tick() => heart.beat(),
+        }
+    }
+    drop(listener);
+    loop {
+        tokio::select! {
+            ended = connections.join_next() => match ended {
+                Some(ended) => ended.map_err(|error| panicked("http connection", error))?,
+                None => return Ok(()),
+            },
+            () = alarm.cancelled() => return Err(stream_panicked()),
+            () = abort.cancelled() => return Ok(()),
+            _ = tick.tick() => heart.beat(),
+        }
+    }
+}
+
+fn stream_panicked() -> RunError {
+    RunError::TaskPanicked {
+        task: "http stream".to_owned(),
+        why: "see the log".to_owned(),
+    }
+}
+
+fn builder(limits: &HttpLimits, alarm: CancellationToken) -> auto::Builder<Tasks> {
+    let mut builder = auto::Builder::new(Tasks {
+        set: Arc::default(),
+        alarm,
+    });
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Counts from the end of the request before, so this is what a kept-alive connection gets.
+        // The first head of a connection is held to `header_deadline` below.
+        .header_read_timeout(limits.idle)
+        .max_headers(limits.header_count)
+        .max_buf_size(limits.header_bytes);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.http2_streams)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024);
+    builder
+}
+
+/// Where HTTP/2 puts its streams: a set that ends with the server, instead of detached tasks.
+#[derive(Clone)]
+struct Tasks {
+    set: Arc<Mutex<JoinSet<()>>>,
+    alarm: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        let alarm = PanicAlarm(self.alarm.clone());
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        while set.try_join_next().is_some() {}
+        set.spawn(async move {
+            future.await;
+            drop(alarm);
+        });
+    }
+}
+
+async fn connection<A: Answer>(
+    stream: TcpStream,
+    answer: Arc<A>,
+    builder: &auto::Builder<Tasks>,
+    limits: &HttpLimits,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::default());
+    let service = service_fn({
+        let activity = activity.clone();
+        move |request| {
+            let (answer, running) = (answer.clone(), activity.begin());
+            async move {
+                let response = answer.answer(request).await;
+                drop(running);
+                Ok::<_, Infallible>(response)
+            }
+        }
+    });
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stopping = false;
+    // Silence before the first request is judged as a head that does not come.
+    let mut allowed = limits.header_deadline;
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            result = served.as_mut() => {
+                if let Err(error) = result {
+                    debug!(error = %error, "connection ended");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(Instant::now() + allowed) => {
+                let begun = activity.begun.load(Ordering::Relaxed);
+                if activity.running.load(Ordering::Relaxed) == 0 && begun == seen {
+                    return;
+                }
+                (seen, allowed) = (begun, limits.idle);
+            }
+        }
+    }
+}
+
+/// How many requests a connection has had, and has now.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicUsize,
+    running: AtomicUsize,
+}
+
+struct Running(Arc<Activity>);
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> Running {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running(self.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}

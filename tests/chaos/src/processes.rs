@@ -1,0 +1,114 @@
+//! Real processes that can be killed: NATS, sidecars and handlers.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A program, how it is started, and the process that runs now.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts a program; what it prints is appended to `<folder>/<name>.log`.
+    pub fn start(folder: &Path, name: &str, program: &Path, arguments: &[&str]) -> Self {
+        let mut process = Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            log: folder.join(format!("{name}.log")),
+            child: None,
+        };
+        process.start_again();
+        process
+    }
+
+    /// Name of the log file and of the kills.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Starts it again after a kill.
+    pub fn start_again(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("the run's folder is writable");
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
+            .spawn()
+            .expect("the program can be started");
+        self.child = Some(child);
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// Resident memory, KiB.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let child = self.child.as_ref()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port of the loopback interface that is free now.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    socket
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+/// A binary of this workspace, beside the running test.
+pub fn workspace_binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its program");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests run from target/<profile>/deps");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing; run: cargo build -p weir-sidecar",
+        path.display()
+    );
+    path
+}
+
+/// The real server that the installer put into the cache.
+pub fn nats_server(version: &str) -> PathBuf {
+    let cache = std::env::var_os("WEIR_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/weir"),
+        PathBuf::from,
+    );
+    let path = cache.join("tools/nats").join(version).join("nats-server");
+    assert!(
+        path.exists(),
+        "{} is missing; run: tests/tools/install nats",
+        path.display()
+    );
+    path
+}

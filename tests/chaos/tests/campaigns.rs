@@ -1,0 +1,87 @@
+//! Short campaigns on real processes. Longer ones: `make chaos MESSAGES=.. KILLS=.. SEED=..`.
+
+use weir_chaos::campaign::{Settings, run};
+
+const SHORT: Settings = Settings {
+    messages: 5_000,
+    kills_each: 10,
+    seed: 0,
+    pods: 3,
+    limit: 12,
+    work_ms: 5,
+    busy_ms: 0,
+    max_attempts: 8,
+    flaky_percent: 5,
+    poison_percent: 1,
+};
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
+    let settings = Settings {
+        messages: from_environment("MESSAGES", SHORT.messages),
+        kills_each: from_environment("KILLS", 30) as usize / 3,
+        seed: from_environment("SEED", fastrand::u64(1..1_000_000)),
+        ..SHORT
+    };
+    let folder = tempfile::Builder::new()
+        .prefix("weir-chaos-")
+        .tempdir()
+        .unwrap();
+    let report = run(folder.path(), settings).await;
+    eprintln!("chaos: seed {} {report}", settings.seed);
+    let wrong = report.violations(u64::from(settings.limit));
+    if !wrong.is_empty() {
+        let kept = folder.keep();
+        panic!(
+            "seed {}: {wrong:?}; logs and ledgers in {}",
+            settings.seed,
+            kept.display()
+        );
+    }
+    assert_eq!(report.accepted, settings.messages, "{report}");
+    assert_eq!(
+        report.kills.values().sum::<u64>() as usize,
+        settings.kills_each * 3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
+    let settings = Settings {
+        messages: 2_000,
+        kills_each: 0,
+        seed: 1,
+        pods: 4,
+        limit: 1,
+        work_ms: 0,
+        busy_ms: from_environment("BUSY_MS", 20_000),
+        max_attempts: 3,
+        flaky_percent: 0,
+        poison_percent: 5,
+    };
+    let folder = tempfile::Builder::new()
+        .prefix("weir-chaos-")
+        .tempdir()
+        .unwrap();
+    let report = run(folder.path(), settings).await;
+    eprintln!("chaos: {report}");
+    let wrong = report.violations(1);
+    if !wrong.is_empty() || report.handled + report.dead != 2_000 {
+        let kept = folder.keep();
+        panic!("{wrong:?} {report}; logs and ledgers in {}", kept.display());
+    }
+    assert_eq!(report.most_at_once, 1);
+    assert_eq!(
+        report.reasons.keys().collect::<Vec<_>>(),
+        ["MaxAttempts"],
+        "{report}"
+    );
+    assert_eq!(report.extra, 0, "attempts are counted exactly: {report}");
+}
