@@ -69,7 +69,10 @@ pub async fn apply(plan: &Plan, existed: bool, context: &Context) -> (Done, Opti
         match children(identity, plan, &mut done, context).await {
             Ok(()) => {}
             Err(NotApplied::Refused(refused)) => done.refused = Some(refused),
-            Err(NotApplied::Failed(error)) => done.error = Some(error),
+            Err(NotApplied::Failed(error)) => {
+                done.incomplete = true;
+                done.error = Some(error);
+            }
         }
     }
     (done, broker)
