@@ -48,8 +48,8 @@ pub struct Remembered {
     pub loading: u32,
     /// It was paused when last looked at.
     pub paused: Option<bool>,
-    /// The conditions that were last written, and the version of the object they were made from: as
-    /// long as a watch shows that version, it does not show them.
+    /// The conditions that were last written, and the version of the object that this made: as long
+    /// as a watch shows an older one, it does not show them.
     pub written: Option<(String, Vec<Condition>)>,
 }
 

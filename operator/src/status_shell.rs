@@ -25,7 +25,6 @@ pub struct Current {
     /// Conditions that we made.
     pub conditions: Vec<Condition>,
     status: Value,
-    version: String,
 }
 
 impl Current {
@@ -35,8 +34,8 @@ impl Current {
         let version = object.resource_version().unwrap_or_default();
         let written = context.memory.get(key, &uid).written;
         let behind = written
-            .filter(|(from, _)| *from == version)
-            .map(|(_, written)| written);
+            .filter(|(written, _)| is_older(&version, written))
+            .map(|(_, conditions)| conditions);
         let ours = |all: &[Condition]| {
             all.iter()
                 .filter(|one| OURS.iter().any(|type_| one.is(*type_)))
@@ -53,8 +52,16 @@ impl Current {
             } else {
                 status.unwrap_or_default()
             },
-            version,
         }
+    }
+}
+
+/// Whether a version of an object came before another. Versions of one kind can be compared as
+/// numbers; where they are none, nothing is known.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
     }
 }
 
@@ -94,12 +101,11 @@ pub async fn write<K: Stored>(
     }
     tell_handler(object, &current.conditions, &new, context).await;
     status.insert("conditions".to_owned(), json!(new));
-    if !patch(object, "status", Value::Object(status), context).await? {
-        return Ok(());
+    if let Some(version) = patch(object, "status", Value::Object(status), context).await? {
+        context.memory.update(&current.key, &current.uid, |entry| {
+            entry.written = Some((version, new));
+        });
     }
-    context.memory.update(&current.key, &current.uid, |entry| {
-        entry.written = Some((current.version, new));
-    });
     Ok(())
 }
 
@@ -122,13 +128,14 @@ async fn tell_handler<K: Stored>(
     }
 }
 
-/// Applies a part of a status. An object that is gone needs none. Says whether it was written.
+/// Applies a part of a status. An object that is gone needs none. Says which
+/// version of the object was made, if that is known.
 pub async fn patch<K: Stored>(
     object: &K,
     part: &str,
     status: Value,
     context: &Context,
-) -> Result<bool, Error> {
+) -> Result<Option<String>, Error> {
     let name = object.name_any();
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
@@ -145,13 +152,13 @@ pub async fn patch<K: Stored>(
         .patch_status(&name, &parameters, &Patch::Apply(&body))
         .await
     {
-        Ok(_) => {
+        Ok(object) => {
             context.metrics.wrote(K::NAME);
-            Ok(true)
+            Ok(object.resource_version())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         // What was written cannot be read back: an unknown field, from another version.
-        Err(kube::Error::SerdeError(_)) => Ok(true),
+        Err(kube::Error::SerdeError(_)) => Ok(None),
         Err(error) => {
             let what = format!("status of {} {namespace}/{name}", K::NAME);
             Err(Error::kube("write", what, error))
