@@ -1,5 +1,7 @@
 //! The command line. Help texts are for somebody who sees Weir for the first time.
 
+#![allow(clippy::doc_markdown, reason = "these comments are help texts")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -105,7 +105,7 @@ pub async fn finalize<K: Stored>(
                 "stored messages cannot be removed: {why}; the object goes {} s after its deletion in any case",
                 context.settings.deletion_timeout.as_secs()
             );
-            let current = Current::of(object, key, &ending.identity.uid, context);
+            let current = Current::of(object, key, context);
             let fields = object.fields(None);
             let verdict = Verdict::Blocked(&words);
             status_shell::write(object, current, verdict, None, fields, context).await?;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::{Lease as Record, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
@@ -194,10 +195,15 @@ impl<'a> Lease<'a> {
 
     /// The record that makes us the holder; it replaces exactly `found`.
     fn record(&self, found: Option<&Record>) -> Record {
-        let now = MicroTime(self.clock.now());
         let before = found
             .and_then(|record| record.spec.clone())
             .unwrap_or_default();
+        // A renewal has to be seen as a change, also where the clock stands still or goes back.
+        let least = before
+            .renew_time
+            .as_ref()
+            .map(|last| last.0 + SignedDuration::from_micros(1));
+        let now = MicroTime(least.map_or(self.clock.now(), |least| least.max(self.clock.now())));
         let ours = before.holder_identity.as_ref() == Some(&self.identity);
         let metadata = found.map_or_else(
             || ObjectMeta {

@@ -44,4 +44,5 @@ pub mod settings;
 pub mod status;
 pub mod status_shell;
 pub mod stores;
+pub mod tell;
 pub mod world;

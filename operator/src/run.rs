@@ -111,8 +111,12 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Ended>
             metrics.leader(false);
             return Err(lost.into());
         }
-        Some(ended) = tasks.join_next() => Err(Ended::Task(ended.unwrap_or("a task that panicked"))),
         () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            // Tasks end when told to: that is no failure.
+            Ok(_) if shutdown.is_cancelled() => Ok(()),
+            ended => Err(Ended::Task(ended.unwrap_or("a task that panicked"))),
+        },
     };
     shutdown.cancel();
     let drained = async { while tasks.join_next().await.is_some() {} };

@@ -1,4 +1,5 @@
 //! The second lock: whatever rendered a pod, it is not created unless it is restricted.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 mod support;
 
@@ -93,6 +94,11 @@ fn every_privilege_is_refused_wherever_it_comes_from() {
             "two containers are named",
         ),
     ];
+    cases.push((
+        "/containers/0/lifecycle/preStop/httpGet/host",
+        json!("10.0.0.1"),
+        "lifecycle",
+    ));
     for container in ["/containers/0", "/initContainers/0"] {
         for (path, value, words) in [
             ("/securityContext", json!({}), "allowPrivilegeEscalation"),
@@ -130,6 +136,7 @@ fn every_privilege_is_refused_wherever_it_comes_from() {
                 json!({ "preStop": { "exec": { "command": ["x"] } } }),
                 "lifecycle",
             ),
+            ("/readinessProbe/httpGet/host", json!("10.0.0.1"), "a probe"),
             (
                 "/volumeMounts/0/mountPropagation",
                 json!("Bidirectional"),

@@ -82,6 +82,10 @@ mod tests {
 
     #[test]
     fn generated_files_are_as_the_code_makes_them() {
-        assert_eq!(generate(&root(), true), Ok(0), "run `cargo run -p xtask -- generate`");
+        assert_eq!(
+            generate(&root(), true),
+            Ok(0),
+            "run `cargo run -p xtask -- generate`"
+        );
     }
 }
