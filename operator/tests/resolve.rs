@@ -1,5 +1,5 @@
 //! What is refused, with which reason, and what the user is told to do.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What is said about an object, and what the tools that everybody uses make of it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 mod support;
 
