@@ -19,7 +19,7 @@ use crate::pod::short_hash;
 use crate::probe::{ObjectProblem, ObjectReport};
 use crate::rollout::{Progress, Rollout, rollout};
 use crate::runtime;
-use crate::runtime_shell::{Found, addresses, pods, set_config, touch_pods};
+use crate::runtime_shell::{Asking, Found, addresses, pods, set_config, touch_pods};
 
 /// Kinds of children that an object can have for itself.
 const KINDS: [ChildKind; 3] = [
@@ -123,11 +123,12 @@ async fn children(
 ) -> Result<(), NotApplied> {
     worker(identity, plan, done, context).await?;
     let namespace = &identity.key.namespace;
-    let changed = set_config(identity, plan.config.runtime.as_ref(), &context.applier).await?;
+    let config = plan.config.runtime.as_ref();
+    let changed = set_config(identity, config, &context.applier, &context.seen_configs).await?;
     let found = context
         .runtimes
         .ensure(
-            namespace,
+            Asking::Member(identity, &plan.bus),
             &context.cluster,
             &context.stores,
             &context.applier,

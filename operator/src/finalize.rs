@@ -24,7 +24,7 @@ use crate::memory::Key;
 use crate::plan::{ChildKind, child_name, selector};
 use crate::pod::short_hash;
 use crate::runtime;
-use crate::runtime_shell::{pods, set_config, touch_pods};
+use crate::runtime_shell::{Asking, pods, set_config, touch_pods};
 use crate::status::Verdict;
 use crate::status_shell::{self, Current};
 use crate::stores::{Read, Stored};
@@ -206,11 +206,11 @@ async fn end_worker(ending: &Ending, context: &Context) -> Result<(), Error> {
 async fn end_delivery(ending: &Ending, context: &Context) -> Result<(), NotApplied> {
     let identity = &ending.identity;
     let namespace = &identity.key.namespace;
-    let changed = set_config(identity, None, &context.applier).await?;
+    let changed = set_config(identity, None, &context.applier, &context.seen_configs).await?;
     context
         .runtimes
         .ensure(
-            namespace,
+            Asking::Leaving(identity),
             &context.cluster,
             &context.stores,
             &context.applier,

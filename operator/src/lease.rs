@@ -14,6 +14,7 @@ use kube::api::{Api, PostParams};
 use tokio::time::{Instant, sleep, timeout};
 use weir_broker::Clock;
 
+use crate::error::chain;
 use crate::fence::Fence;
 
 /// Name of the Lease.
@@ -94,7 +95,9 @@ impl<'a> Lease<'a> {
                     tracing::debug!(holder, "another operator holds the lease");
                 }
                 Ok(Ok(Attempt::Conflict)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "lease cannot be looked at"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = chain(&error), "lease cannot be looked at");
+                }
                 Err(_) => tracing::warn!("lease cannot be looked at: no answer"),
             }
             sleep(jittered(self.times.renew)).await;
@@ -117,7 +120,7 @@ impl<'a> Lease<'a> {
                     return Lost::Taken(holder);
                 }
                 Ok(Ok(Attempt::Conflict)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "lease not renewed"),
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "lease not renewed"),
                 Err(_) => tracing::warn!("lease not renewed: no answer"),
             }
             if renewed.elapsed() >= self.times.stop_writing {
@@ -140,7 +143,7 @@ impl<'a> Lease<'a> {
         let parameters = PostParams::default();
         let replaced = self.api.replace(NAME, &parameters, &record);
         if let Ok(Err(error)) = timeout(self.times.renew, replaced).await {
-            tracing::warn!(%error, "lease not released");
+            tracing::warn!(error = chain(&error), "lease not released");
         }
     }
 

@@ -40,6 +40,7 @@ pub mod rollout;
 pub mod run;
 pub mod runtime;
 pub mod runtime_shell;
+pub mod seen_configs;
 pub mod settings;
 pub mod status;
 pub mod status_shell;

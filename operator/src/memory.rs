@@ -46,6 +46,8 @@ pub struct Remembered {
     pub numbers_read: Option<Instant>,
     /// How often the data plane was found to lack the newest version in a row.
     pub loading: u32,
+    /// Since when its signing keys are missing.
+    pub keys_missing: Option<Instant>,
     /// It was paused when last looked at.
     pub paused: Option<bool>,
     /// The conditions that were last written, and the version of the object that this made: as long

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::{Instant, timeout};
-use weir_crds::conditions::ConditionType;
+use weir_crds::conditions::{ConditionType, Reason};
 
 use crate::apply::apply;
 use crate::brokers::Broker;
@@ -19,12 +19,17 @@ use crate::memory::Key;
 use crate::observe::observe;
 use crate::plan::{Plan, Rejected};
 use crate::rollout::Progress;
+use crate::runtime;
+use crate::runtime_shell::touch_pods;
 use crate::settings::Settings;
 use crate::status::{Verdict, former_bus, may_appear};
 use crate::status_shell::{self, Current};
 use crate::stores::{Read, Stored};
 use crate::tell::{self, News};
 use crate::world::Name;
+
+/// How long kubelets are made to look for missing keys.
+const LOOK_FOR_KEYS: Duration = Duration::from_mins(10);
 
 /// Reconciles one object: waits for a place, looks at its newest version, and never takes longer
 /// than it may.
@@ -116,6 +121,7 @@ async fn carry_out<K: Stored>(object: &K, key: &Key, context: &Context) -> Resul
     let news = remember(&current, summary, &plan, &done, broker, context);
     tell::outcome(object, &plan, &done, &current, context).await;
     tell::news(object, &news, &done, context).await;
+    look_for_keys(&plan, &news, context).await;
     let error = done.error.take();
     let verdict = Verdict::Done {
         done: &done,
@@ -126,6 +132,19 @@ async fn carry_out<K: Stored>(object: &K, key: &Key, context: &Context) -> Resul
     match error {
         Some(error) => Err(error),
         None => Ok(requeue_after(&done, news.loading, &context.settings)),
+    }
+}
+
+/// Kubelets look for a Secret that was missing every minute or so; sooner when they are touched. For
+/// a while that is worth it: a Secret is usually made beside the object that names it.
+async fn look_for_keys(plan: &Plan, news: &News, context: &Context) {
+    let (Some(missing_for), Some(identity)) = (news.keys_missing_for, &plan.identity) else {
+        return;
+    };
+    if missing_for < LOOK_FOR_KEYS {
+        let change = format!("keys of {} after {} s", identity.key, missing_for.as_secs());
+        let namespace = &identity.key.namespace;
+        touch_pods(namespace, &runtime::selector(), &change, &context.client).await;
     }
 }
 
@@ -154,6 +173,12 @@ fn remember(
             }
             entry.broker = Some(broker);
         }
+        let missing = done
+            .unresolved
+            .as_ref()
+            .is_some_and(|r| r.reason == Reason::SecretNotFound);
+        entry.keys_missing = missing.then(|| entry.keys_missing.unwrap_or_else(Instant::now));
+        news.keys_missing_for = entry.keys_missing.map(|since| since.elapsed());
         let before = entry.paused.replace(summary.paused).unwrap_or(was_paused);
         news.paused = (before != summary.paused).then_some(summary.paused);
         entry.loading = if done.loading {
@@ -213,7 +238,7 @@ fn requeue_after(done: &Done, loading: u32, settings: &Settings) -> Duration {
         _ if done.loading => (soon / 16).saturating_mul(1 << loading.min(4)),
         Some(Progress::Starting | Progress::Updating) => soon,
         Some(Progress::Unavailable | Progress::Failed) => soon * 3,
-        _ if done.unresolved.is_some() || done.unserved.is_some() => soon * 3,
+        _ if done.unresolved.is_some() || done.unserved.is_some() => soon * 2,
         _ if done.refused.is_some() => soon * 12,
         // Not all at the same time.
         _ => settings.resync.mul_f64(0.9 + 0.2 * fastrand::f64()),

@@ -32,6 +32,7 @@ use crate::numbers;
 use crate::probe::Probe;
 use crate::reconcile::{on_error, reconcile};
 use crate::runtime_shell::RuntimeShell;
+use crate::seen_configs::SeenConfigs;
 use crate::settings::Settings;
 use crate::stores::{Scope, ScopeStores, Stored};
 use crate::world::{Cluster, Name};
@@ -163,6 +164,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         events: Events::new(client.clone(), parts.identity),
         backoff: Backoff::new(settings.first_pause, settings.longest_pause),
         runtimes: RuntimeShell::default(),
+        seen_configs: SeenConfigs::default(),
         memory: Memory::default(),
         places: Places::default(),
         probe: parts.probe,

@@ -21,6 +21,8 @@ pub struct News {
     pub broker_lost: bool,
     /// It did not answer the last time.
     pub broker_found: bool,
+    /// How long its signing keys have been missing.
+    pub keys_missing_for: Option<Duration>,
     /// The user stopped deliveries, or let them go on.
     pub paused: Option<bool>,
     /// How often in a row the data plane lacked the newest version.

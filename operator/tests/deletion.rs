@@ -177,7 +177,7 @@ async fn a_deletion_that_another_operator_began_is_ended() {
         api.get("webhooks", "stripe").is_some(),
         "the finalizer holds it"
     );
-    let operator = Operator::start(&api, &memory, quick());
+    let operator = Operator::start(&api, &memory, &quick());
     until_gone(&operator).await;
     operator.stop().await.unwrap();
 }
@@ -216,11 +216,11 @@ async fn deletions_do_not_wait_for_objects_whose_broker_hangs() {
 async fn an_object_that_cannot_be_read_is_let_go_after_the_timeout() {
     let api = Api::default();
     api.put(&bus("default", ADDRESS));
-    let operator = Operator::start(&api, &Arc::default(), quick());
+    let operator = Operator::start(&api, &Arc::default(), &quick());
     api.put(&webhook("stripe"));
     operator.until("webhooks", "stripe", "Ready", "True").await;
     api.edit("webhooks", "stripe", |it| {
-        it["spec"]["methods"] = json!("POST")
+        it["spec"]["methods"] = json!("POST");
     });
     operator
         .until_reason("webhooks", "stripe", "Accepted", "InvalidSpec")

@@ -72,7 +72,9 @@ fn plan(input: &str) -> BTreeMap<String, String> {
     };
     let mut world = World::cluster(cluster.clone());
     world.service_accounts = manifest::service_accounts(input);
-    objects.iter().for_each(|object| object.add_to(&mut world));
+    for object in &objects {
+        object.add_to(&mut world);
+    }
     let mut files = BTreeMap::new();
     for object in &objects {
         let name = manifest::file_name(object);

@@ -16,7 +16,9 @@ fn rendered() -> Child {
     let objects = manifest::objects(input);
     let mut world = World::cluster(Cluster::default());
     world.service_accounts = manifest::service_accounts(input);
-    objects.iter().for_each(|object| object.add_to(&mut world));
+    for object in &objects {
+        object.add_to(&mut world);
+    }
     let plan = objects.last().unwrap().decide(&world).unwrap();
     plan.workloads
         .into_iter()

@@ -113,7 +113,7 @@ async fn a_failure_at_any_step_is_made_good() {
                 api.put(&bus("default", "nats://a:4222"));
                 api.put(&webhook("stripe"));
                 api.fail(method, path, code, 2);
-                let operator = Operator::start(&api, &Arc::default(), quick());
+                let operator = Operator::start(&api, &Arc::default(), &quick());
                 operator.until("webhooks", "stripe", "Ready", "True").await;
                 operator
                     .until("messagebuses", "default", "Ready", "True")
@@ -142,14 +142,14 @@ async fn what_others_change_or_delete_is_put_right() {
     let api = &operator.api;
 
     api.edit("deployments", "stripe-webhook", |it| {
-        it["spec"]["replicas"] = json!(9)
+        it["spec"]["replicas"] = json!(9);
     });
     api.until("replicas", |api| {
         api.get("deployments", "stripe-webhook").unwrap()["spec"]["replicas"] == 3
     })
     .await;
     api.edit("configmaps", "stripe-webhook-config", |it| {
-        it["data"]["webhook.stripe.json"] = json!("")
+        it["data"]["webhook.stripe.json"] = json!("");
     });
     api.until("configuration", |api| {
         api.get("configmaps", "stripe-webhook-config").unwrap()["data"]["webhook.stripe.json"] != ""
@@ -164,7 +164,7 @@ async fn what_others_change_or_delete_is_put_right() {
         .unwrap()
         .to_owned();
     api.edit("configmaps", &shard, |it| {
-        it["data"] = json!({ "webhook.other.json": "theirs" })
+        it["data"] = json!({ "webhook.other.json": "theirs" });
     });
     api.until("the runtime's configuration", |api| {
         let data = &api.get("configmaps", &shard).unwrap()["data"];
@@ -247,7 +247,7 @@ async fn nothing_of_others_is_taken_over_or_deleted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_is_said_and_noticed_when_it_appears() {
     let api = Api::default();
-    let operator = Operator::start(&api, &Arc::default(), quick());
+    let operator = Operator::start(&api, &Arc::default(), &quick());
     api.put(&webhook("stripe"));
     api.put(&queue(
         "sender",
@@ -326,7 +326,7 @@ async fn a_rejected_change_leaves_what_runs() {
     operator.until("webhooks", "stripe", "Ready", "True").await;
     let before = operator.api.get("deployments", "stripe-webhook").unwrap();
     operator.api.edit("webhooks", "stripe", |it| {
-        it["spec"]["circuitBreaker"] = json!("payments")
+        it["spec"]["circuitBreaker"] = json!("payments");
     });
     operator
         .until_reason("webhooks", "stripe", "Accepted", "Unsupported")
@@ -359,7 +359,7 @@ async fn a_lost_broker_is_told_at_once_and_changes_conditions_after_its_grace() 
         broker_grace: Duration::from_secs(4),
         ..quick()
     };
-    let operator = Operator::start(&api, &memory, settings);
+    let operator = Operator::start(&api, &memory, &settings);
     operator.until("webhooks", "stripe", "Ready", "True").await;
     broker.set_reachable(false);
     api.until("an event", |_| {
@@ -402,14 +402,14 @@ async fn the_operator_ends_when_somebody_takes_its_lease() {
     operator.api.put(&webhook("stripe"));
     operator.until("webhooks", "stripe", "Ready", "True").await;
     operator.api.edit("leases", "weir-operator", |it| {
-        it["spec"]["holderIdentity"] = json!("thief")
+        it["spec"]["holderIdentity"] = json!("thief");
     });
     let api = operator.api.clone();
     let ended = operator.ended().await;
     assert!(matches!(ended, Err(Ended::Lease(_))), "{ended:?}");
     let before = api.log().len();
     api.edit("deployments", "stripe-webhook", |it| {
-        it["spec"]["replicas"] = json!(9)
+        it["spec"]["replicas"] = json!(9);
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(api.log().len(), before, "nobody asks or writes any more");

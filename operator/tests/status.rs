@@ -1,5 +1,10 @@
 //! What is said about an object, and what the tools that everybody uses make of it.
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unnecessary_wraps,
+    reason = "a test program"
+)]
 
 mod support;
 

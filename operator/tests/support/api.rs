@@ -139,6 +139,16 @@ impl Api {
         of_kind.map(|(_, stored)| stored.value.clone()).collect()
     }
 
+    /// How many objects of a kind are like this.
+    pub fn count(&self, plural: &str, is: impl Fn(&Value) -> bool) -> usize {
+        let state = self.lock();
+        let of_kind = state
+            .objects
+            .iter()
+            .filter(|((kind, ..), _)| kind.plural == plural);
+        of_kind.filter(|(_, stored)| is(&stored.value)).count()
+    }
+
     /// The requests so far.
     pub fn log(&self) -> Vec<Logged> {
         self.lock().log.clone()
@@ -157,6 +167,12 @@ impl Api {
 
     /// Waits until something holds. `what` says what was waited for in vain.
     pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        self.until_within(Duration::from_secs(20), what, holds)
+            .await;
+    }
+
+    /// The same with a time of one's own.
+    pub async fn until_within(&self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
         let waiting = async {
             while !holds(self) {
@@ -166,10 +182,7 @@ impl Api {
                     .ok();
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), waiting)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(limit, waiting).await.is_err() {
             let dump: Vec<String> = ["webhooks", "queueconsumers", "messagebuses", "deployments"]
                 .iter()
                 .flat_map(|plural| self.all(plural))
@@ -240,24 +253,23 @@ impl State {
                 .is_none_or(Vec::is_empty);
         if gone {
             self.objects.remove(place);
-            self.event(place, "DELETED", value);
+            self.event(place, "DELETED", &value);
             self.collect();
             return true;
         }
-        match self.objects.get_mut(place) {
-            Some(stored) => stored.value = value.clone(),
-            None => {
-                let stored = Stored {
-                    value: value.clone(),
-                    applied: BTreeMap::new(),
-                };
-                self.objects.insert(place.clone(), stored);
-            }
+        if let Some(stored) = self.objects.get_mut(place) {
+            stored.value = value.clone();
+        } else {
+            let stored = Stored {
+                value: value.clone(),
+                applied: BTreeMap::new(),
+            };
+            self.objects.insert(place.clone(), stored);
         }
         if place.0.plural == "deployments" {
             self.make_pod(place, &value);
         }
-        self.event(place, if is_new { "ADDED" } else { "MODIFIED" }, value);
+        self.event(place, if is_new { "ADDED" } else { "MODIFIED" }, &value);
         true
     }
 
@@ -315,11 +327,11 @@ impl State {
         }
     }
 
-    fn event(&mut self, place: &Place, type_: &'static str, value: Value) {
+    fn event(&mut self, place: &Place, type_: &'static str, value: &Value) {
         self.history
             .push((self.version, place.clone(), type_, value.clone()));
         self.watchers.retain(|watcher| {
-            !watcher.wants(place, &value)
+            !watcher.wants(place, value)
                 || watcher
                     .events
                     .send(json!({ "type": type_, "object": value }))

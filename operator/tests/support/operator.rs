@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_broker::{BrokerError, MemoryBroker, SystemClock, Transport};
 use weir_core::config::BusConfig;
@@ -76,11 +77,27 @@ pub struct Loaded {
     /// Problems of objects.
     pub problems: Mutex<HashMap<ObjectKey, Vec<ObjectProblem>>>,
     api: Mutex<Option<Api>>,
+    known: Mutex<Option<(Instant, Arc<Vec<ObjectReport>>)>>,
 }
 
 #[async_trait]
 impl Probe for Loaded {
     async fn objects(&self, _address: &str) -> Option<Arc<Vec<ObjectReport>>> {
+        // What is there does not change much within a moment; many ask.
+        let mut known = self.known.lock().unwrap();
+        if let Some((when, reports)) = known.as_ref()
+            && when.elapsed() < Duration::from_millis(100)
+        {
+            return Some(Arc::clone(reports));
+        }
+        let reports = Arc::new(self.reports()?);
+        *known = Some((Instant::now(), Arc::clone(&reports)));
+        Some(reports)
+    }
+}
+
+impl Loaded {
+    fn reports(&self) -> Option<Vec<ObjectReport>> {
         let api = self.api.lock().unwrap().clone()?;
         let problems = self.problems.lock().unwrap();
         let mut reports = Vec::new();
@@ -99,7 +116,7 @@ impl Probe for Loaded {
                 });
             }
         }
-        Some(Arc::new(reports))
+        Some(reports)
     }
 }
 
@@ -125,7 +142,7 @@ impl Drop for Folder {
 
 impl Operator {
     /// Starts one.
-    pub fn start(api: &Api, memory: &Arc<Memory>, settings: Settings) -> Self {
+    pub fn start(api: &Api, memory: &Arc<Memory>, settings: &Settings) -> Self {
         let metrics = Arc::new(Metrics::new());
         let probe = Arc::new(Loaded::default());
         *probe.api.lock().unwrap() = Some(api.clone());
@@ -177,7 +194,7 @@ impl Operator {
     pub fn alone() -> Self {
         let api = Api::default();
         api.put(&bus("default", "nats://a:4222"));
-        Self::start(&api, &Arc::default(), quick())
+        Self::start(&api, &Arc::default(), &quick())
     }
 
     /// Tells it to end and waits until it has.

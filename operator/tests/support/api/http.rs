@@ -217,10 +217,10 @@ impl State {
             ("POST", None) => {
                 let object = body();
                 let mut place = target.place();
-                place.2 = object["metadata"]["name"]
+                object["metadata"]["name"]
                     .as_str()
                     .unwrap_or_default()
-                    .to_owned();
+                    .clone_into(&mut place.2);
                 if self.objects.contains_key(&place) {
                     return Err((409, "it exists".to_owned()));
                 }
