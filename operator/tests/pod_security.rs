@@ -1,5 +1,10 @@
 //! The second lock: whatever rendered a pod, it is not created unless it is restricted.
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 
