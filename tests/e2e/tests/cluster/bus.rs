@@ -70,7 +70,11 @@ impl Space {
         let mut letters = Vec::new();
         let mut after = None;
         loop {
-            let page = queue.dead_letters(after, 100).await.unwrap();
+            // The connection is made while the first question is asked.
+            let page = until("a page of dead letters", SOON, async || {
+                queue.dead_letters(after, 100).await
+            })
+            .await;
             letters.extend(page.items.into_iter().map(|stored| stored.letter));
             after = page.next;
             if after.is_none() {

@@ -207,7 +207,7 @@ async fn every_field_at_its_limit_still_works() {
             let _ = write!(env, ", {{name: VARIABLE_{n}, value: '{}'}}", "v".repeat(1000));
         }
         for n in 0..32 {
-            let _ = write!(volumes, "{{name: volume-{n}, mountPath: /mnt/{n}, emptyDir: {{}}}}, ");
+            let _ = write!(volumes, "{{mountPath: /mnt/{n}, emptyDir: {{}}}}, ");
             let _ = write!(tolerations, "{{key: example.com/taint-{n}, operator: Exists}}, ");
         }
         let args = format!("'{}', ", "x".repeat(400)).repeat(256);
