@@ -1,5 +1,10 @@
 //! The second lock: whatever rendered a pod, it is not created unless it is restricted.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::many_single_char_names,
+    reason = "a test program"
+)]
 
 mod support;
 
