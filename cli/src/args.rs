@@ -37,7 +37,7 @@ pub enum Command {
     Version(Version),
     /// Print a completion script for a shell.
     ///
-    /// bash: source <(weir completion bash)    zsh: weir completion zsh > "${fpath[1]}/_weir"
+    /// bash: `source <(weir completion bash)`; zsh and fish: save it where the shell looks for completions.
     Completion {
         /// The shell.
         shell: Shell,

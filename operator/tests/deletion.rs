@@ -1,6 +1,11 @@
 //! The end of objects: nothing is lost that should stay, nothing stays that should go, and nobody
 //! waits for a broker that is gone.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 

@@ -2,7 +2,12 @@
 //!
 //! `tests/golden/<case>/input.yaml` is what a user wrote; `expected/` is everything planned for it.
 //! `UPDATE_GOLDEN=1 cargo test -p weir-operator --test golden` writes the files anew.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 

@@ -1,5 +1,10 @@
 //! Only one operator writes at a time, whatever clocks say.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! The second lock: whatever rendered a pod, it is not created unless it is restricted.
 #![allow(
+    clippy::pedantic,
     clippy::unwrap_used,
     clippy::panic,
-    clippy::many_single_char_names,
     reason = "a test program"
 )]
 

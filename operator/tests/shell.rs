@@ -1,6 +1,11 @@
 //! The operator as a whole, without a cluster: it converges whatever fails once, is then silent, and
 //! repairs what others change.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 

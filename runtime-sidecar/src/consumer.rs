@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::supervise::{Hearts, RunError};
 
 pub use hold::jittered;
+pub use readiness::Suspicion;
 
 /// What one engine works from; replaced when the configuration changes.
 #[derive(Clone)]

@@ -166,6 +166,7 @@ impl Runtime {
                 metrics,
                 hearts: hearts.clone(),
                 draining: stop_pulling.clone(),
+                drain_token: settings.drain_token.clone(),
                 set_log_filter: settings.set_log_filter.clone(),
             };
             let (limits, heart) = (settings.http.clone(), hearts.add("admin"));

@@ -17,6 +17,7 @@ use weir_broker::{Depth, WorkQueue};
 use weir_core::config::{ObjectConfig, VerifyConfig};
 use weir_core::object::{Kind, ObjectKey};
 
+use crate::consumer::Suspicion;
 use crate::intake::keys::{self, Keys};
 use crate::metrics::ObjectMetrics;
 
@@ -75,8 +76,6 @@ pub struct Problem {
 /// What a consumer is doing, for `/objects` and readiness.
 #[derive(Default)]
 pub struct ConsumerState {
-    /// There is one.
-    pub present: AtomicBool,
     /// Deliveries that are held.
     pub in_flight: AtomicUsize,
     /// It asks the broker for messages.
@@ -85,6 +84,30 @@ pub struct ConsumerState {
     pub throttled: AtomicBool,
     /// The handler answers; always true for targets.
     pub handler_ready: AtomicBool,
+    /// The way to tell its engine that the handler is about to end.
+    pub suspicion: Mutex<Option<Suspicion>>,
+}
+
+impl ConsumerState {
+    /// Whether the handler is about to end.
+    pub fn handler_is_leaving(&self) -> bool {
+        let suspicion = self
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        suspicion.as_ref().is_some_and(Suspicion::is_leaving)
+    }
+
+    /// The handler is about to end: it gets no new message until it has come back.
+    pub fn handler_leaves(&self) {
+        let suspicion = self
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(suspicion) = &*suspicion {
+            suspicion.leave();
+        }
+    }
 }
 
 impl Queue {

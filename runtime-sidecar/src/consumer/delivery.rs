@@ -16,7 +16,7 @@ use super::{Context, InFlight, Verdict};
 use crate::call::request::single;
 use crate::call::{Answer, CallError, KEEP_SINGLE};
 use crate::metrics::Processed;
-use crate::objects::Shared;
+use crate::objects::{Problem, Shared};
 
 impl Renew for Arc<dyn Lease> {
     fn renew(&self) -> Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + '_>> {
@@ -165,7 +165,13 @@ pub async fn settle(
             Some(Processed::Retried),
         ),
         Decision::DeadLetter(failure) => {
-            let failures = hold.insist(|| lease.dead_letter(failure)).await?;
+            let failures = hold
+                .insist(|| async {
+                    let stored = lease.dead_letter(failure).await;
+                    dead_letters(&context.shared, stored.as_ref().err());
+                    stored
+                })
+                .await?;
             if context.shared.may_log() {
                 tracing::warn!(
                     object = %context.shared.key,
@@ -196,6 +202,17 @@ pub fn count_retries(context: &Context, failures: u32) {
             .settle_retries
             .inc_by(failures.into());
     }
+}
+
+/// While dead letters cannot be stored, their messages are held and nothing is lost; a human should
+/// know.
+fn dead_letters(shared: &Shared, error: Option<&BrokerError>) {
+    let error = error.filter(|error| !matches!(error, BrokerError::LeaseOver { .. }));
+    let problem = error.map(|error| Problem {
+        reason: "DeadLettersBlocked",
+        message: format!("a dead letter could not be stored, its message is held: {error}"),
+    });
+    shared.set_problem("deadLetters", problem);
 }
 
 /// Says that a delivery may be somebody else's.

@@ -3,10 +3,11 @@
 //! One round: take in whatever has happened, then ask once for as many messages as there are free
 //! slots. What arrives without a slot (the gate closed meanwhile) goes back at once.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +25,9 @@ use crate::supervise::{RunError, TICK, panicked};
 
 /// Longest pause between two tries to consume a queue that cannot be consumed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Messages of one round: others want to run, too.
+const MOST_IN_A_ROUND: usize = 64;
 
 /// What a task of the engine hands back.
 type Ended = (Option<Slot>, Verdict);
@@ -54,13 +58,9 @@ pub async fn run(engine: Engine) -> Result<(), RunError> {
         heart.beat();
         let event = work.event().await;
         work.take_in(event)?;
-        // Everything else that has ended meanwhile, so that one request asks for all free slots.
-        while let Some(ended) = work.running.try_join_next() {
-            work.take_in(Event::Ended(ended))?;
-        }
+        work.take_in_all()?;
     }
     shared.consumer.pulling.store(false, Ordering::Relaxed);
-    shared.consumer.present.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -101,11 +101,6 @@ impl Work {
             stale: false,
             engine,
         };
-        work.engine
-            .shared
-            .consumer
-            .present
-            .store(true, Ordering::Relaxed);
         work.configure();
         work
     }
@@ -151,8 +146,13 @@ impl Work {
             return;
         };
         let target = Arc::new(target);
-        let readiness = Suspicion::new(&consumer.target);
+        let readiness = Suspicion::new(consumer);
         self.ready = readiness.subscribe();
+        *shared
+            .consumer
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(readiness.clone());
         if matches!(consumer.target, TargetConfig::Handler { .. }) {
             self.probe.spawn(readiness::watch(
                 readiness.clone(),
@@ -280,6 +280,21 @@ impl Work {
             () = self.engine.stop.cancelled(), if !self.stop_seen => Event::Stop,
             () = sleep_until(wake) => Event::Wake,
         }
+    }
+
+    /// Takes in everything else that is there already, so that one round, with one request for all
+    /// free slots, serves many messages.
+    fn take_in_all(&mut self) -> Result<(), RunError> {
+        while let Some(ended) = self.running.try_join_next() {
+            self.take_in(Event::Ended(ended))?;
+        }
+        for _ in 0..MOST_IN_A_ROUND {
+            let Some(arrival) = self.link.next().now_or_never() else {
+                break;
+            };
+            self.take_in(Event::Link(arrival))?;
+        }
+        Ok(())
     }
 
     fn take_in(&mut self, event: Event) -> Result<(), RunError> {

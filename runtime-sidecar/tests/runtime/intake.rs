@@ -290,6 +290,24 @@ async fn many_silent_connections_do_not_keep_others_out() {
 }
 
 #[tokio::test]
+async fn idle_connections_make_place_for_requests() {
+    let object = webhook("in");
+    let mut narrow = settings();
+    narrow.http.served = 2;
+    let weir = Weir::start_with(vec![object.clone()], narrow).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(weir.intake).await.unwrap();
+        let request = b"POST /webhooks/in HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx";
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 1024];
+        assert!(stream.read(&mut answer).await.unwrap() > 0);
+        idle.push(stream);
+    }
+    assert_eq!(weir.post("/webhooks/in", "x").await.status, 202);
+}
+
+#[tokio::test]
 async fn bytes_that_are_not_http_close_the_connection_and_nothing_more() {
     let object = webhook("in");
     let weir = Weir::start(vec![object.clone()]).await;

@@ -5,13 +5,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use weir_core::config::ObjectConfig;
 use weir_sidecar::{Config, ConfigSource, RunError};
 
 use crate::harness::{
-    Handler, Weir, apply, by_body, consumed_by, consumer, get, settings, status_of, until, webhook,
+    Handler, Weir, apply, by_body, consumed_by, consumer, get, send, settings, status_of, until,
+    webhook,
 };
 
 #[tokio::test]
@@ -114,6 +116,55 @@ async fn readiness_ends_before_the_intake_does() {
     assert_eq!(weir.post("/webhooks/in", "late").await.status, 202);
     assert_eq!(get(weir.admin, "/live").await.status, 200);
     weir.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handler_that_is_about_to_end_gets_nothing_new_and_costs_no_attempt() {
+    let first = Handler::start(|_, _| async {
+        sleep(Duration::from_millis(100)).await;
+        status_of(200)
+    })
+    .await;
+    let address = first.address;
+    let mut object = consumed_by(webhook("in"), address);
+    consumer(&mut object).per_replica = 2;
+    consumer(&mut object).retry.max_attempts = 1;
+    let mut guarded = settings();
+    guarded.drain_token = Some("token".to_owned());
+    let weir = Weir::start_with(vec![object.clone()], guarded).await;
+    for number in 0..10 {
+        weir.post("/webhooks/in", format!("{number}")).await;
+    }
+    first.called(1).await;
+    let drain = |token: &str| {
+        send(
+            weir.admin,
+            Request::get("/drain").header("weir-drain-token", token),
+            "",
+        )
+    };
+    assert_eq!(get(weir.admin, "/drain").await.status, 403);
+    assert_eq!(drain("wrong").await.status, 403);
+    assert_eq!(drain("token").await.status, 200);
+    let calls = first.count();
+    assert_eq!((first.running(), first.cut()), (0, 0));
+    assert!(calls < 10);
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(
+        first.count(),
+        calls,
+        "the handler still answers, but gets nothing"
+    );
+    first.stop().await;
+    until("it is gone", || async {
+        weir.object("in").await["consumer"]["handlerLeaving"] == false
+    })
+    .await;
+
+    let again = tokio::net::TcpListener::bind(address).await.unwrap();
+    let second = Handler::start_on(again, |_, _| async { status_of(200) });
+    assert_eq!(weir.settled(&object).await.dead, 0);
+    assert_eq!(second.count(), 10 - calls);
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ async fn consume(queue: &Arc<dyn WorkQueue>, count: usize, retry: bool) {
         started,
         &mut spans,
     );
+    consumer.stop().await;
+    while settling.next().await.is_some() {}
+    while let Some(delivery) = consumer.next().await.unwrap() {
+        delivery.lease.give_back().await.unwrap();
+    }
 }
 
 fn report(what: &str, count: usize, started: Instant, spans: &mut [Duration]) {

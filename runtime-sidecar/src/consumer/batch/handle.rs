@@ -16,6 +16,7 @@ use crate::call::{Answer, CallError, KEEP_BATCH};
 use crate::consumer::delivery::{self, attempt, count_retries, lost, outcome};
 use crate::consumer::hold::{During, Hold, Lost, Renew};
 use crate::consumer::{Context, Verdict};
+use crate::objects::{Problem, Shared};
 
 /// A batch that is being handled.
 pub struct Batch {
@@ -62,6 +63,7 @@ pub async fn handle(context: &Context, held: &Batch, hold: &mut Hold<'_>) -> Res
         begin(context, &called, hold).await?;
         let began = Instant::now();
         let (outcome, answer) = call(context, &called, hold).await?;
+        judge(&context.shared, answer.as_ref());
         let took = began.elapsed();
         context.observe(&outcome, took);
         for delivery in called {
@@ -168,6 +170,19 @@ fn parse(answer: &Result<Answer, CallError>, called: &[&Delivery]) -> Option<Bat
         })
         .collect();
     Some(parse_event_answer(&answer.body, &ids))
+}
+
+/// An answer that cannot be understood makes work for nothing until somebody corrects the handler.
+fn judge(shared: &Shared, answer: Option<&BatchAnswer>) {
+    let problem = match answer {
+        None => return,
+        Some(BatchAnswer::WholeBatchFailed { why }) => Some(Problem {
+            reason: "BatchAnswerInvalid",
+            message: format!("the whole batch is retried: {why}"),
+        }),
+        Some(_) => None,
+    };
+    shared.set_problem("batch", problem);
 }
 
 /// Settles all of them; what cannot be settled does not keep the others.
