@@ -9,6 +9,7 @@
 mod support;
 
 use k8s_openapi::api::core::v1::PodSpec;
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::{Value, json};
 use support::manifest;
 use weir_operator::plan::{Child, ChildKind};
@@ -167,5 +168,96 @@ fn every_privilege_is_refused_wherever_it_comes_from() {
         let all = violations(&pod).join("; ");
         assert!(all.contains(words), "{pointer}: {all}");
         assert!(rejected.message.contains("would not be restricted"));
+    }
+}
+
+/// Anything that the types can hold, with validation switched off.
+fn hostile() -> impl Strategy<Value = Value> {
+    let text = || proptest::string::string_regex("[ -~\\n\\PC]{0,40}").unwrap();
+    let path = || {
+        let plain = proptest::string::string_regex("/[a-z]{1,4}(/[a-z.]{1,4}){0,2}").unwrap();
+        let ours =
+            proptest::string::string_regex("/{1,2}etc/(x/../|./)?/?weir(/[a-z]{0,3})?").unwrap();
+        prop_oneof![8 => plain, 1 => ours, 1 => text()]
+    };
+    let volume = (path(), proptest::option::of(text()), any::<bool>(), 0..5_u8).prop_map(
+        |(mount_path, sub_path, read_only, source)| {
+            let mut volume = json!({ "mountPath": mount_path, "readOnly": read_only });
+            if let Some(sub_path) = sub_path {
+                volume["subPath"] = json!(sub_path);
+            }
+            match source {
+                0 => volume["emptyDir"] = json!({}),
+                1 => volume["secret"] = json!({ "secretName": mount_path }),
+                2 => volume["configMap"] = json!({ "name": mount_path }),
+                3 => volume["persistentVolumeClaim"] = json!({ "claimName": mount_path }),
+                _ => {}
+            }
+            volume
+        },
+    );
+    let handler = (
+        (
+            text(),
+            any::<u16>(),
+            path(),
+            proptest::option::of(path()),
+            any::<u32>(),
+        ),
+        proptest::collection::vec(text(), 0..3),
+        proptest::collection::vec(volume, 0..3),
+    )
+        .prop_map(
+            |((image, port, path, readiness, timeout), names, volumes)| {
+                let env: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+                let mut handler = json!({
+                    "image": image, "port": port, "path": path, "timeoutSeconds": timeout,
+                    "env": env, "volumes": volumes, "args": names,
+                });
+                if let Some(readiness) = readiness {
+                    handler["readinessPath"] = json!(readiness);
+                }
+                handler
+            },
+        );
+    (handler, any::<[u32; 12]>(), any::<bool>()).prop_map(|(handler, numbers, paused)| {
+        let [max, per, least, most, a, b, c, d, e, f, g, h] = numbers;
+        json!({
+            "handler": handler, "paused": paused,
+            "concurrency": { "max": max, "perReplica": per },
+            "scaling": { "minReplicas": least, "maxReplicas": most },
+            "retry": { "maxAttempts": a, "initialSeconds": b, "multiplier": c, "maxSeconds": d,
+                "maxAgeSeconds": e },
+            "batch": { "maxMessages": f, "windowSeconds": g },
+            "deadLetter": { "retentionSeconds": h },
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_is_refused_or_becomes_a_restricted_pod(spec in hostile()) {
+        let queue = serde_json::from_value(json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "QueueConsumer",
+            "metadata": { "name": "q", "namespace": "shop", "uid": "u" }, "spec": spec,
+        }));
+        let objects = [
+            manifest::objects(include_str!("golden/webhook-minimal/input.yaml")),
+            vec![weir_operator::kinds::Object::QueueConsumer(queue.unwrap())],
+        ]
+        .concat();
+        let mut world = World::cluster(Cluster::default());
+        for object in &objects {
+            object.add_to(&mut world);
+        }
+        if let Ok(plan) = objects.last().unwrap().decide(&world) {
+            check(&plan.workloads).unwrap();
+            let deployment = &plan.workloads[1].object;
+            let sidecar = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+            prop_assert_eq!(&sidecar["image"], "weir-sidecar:latest");
+            prop_assert!(deployment["spec"]["replicas"].as_u64().unwrap() >= 1);
+            let volumes = deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].to_string();
+            prop_assert!(!volumes.contains("etc/weir"), "{}", volumes);
+        }
     }
 }

@@ -112,7 +112,7 @@ pub fn check(volumes: &[shared::Volume]) -> Result<(), Rejected> {
                     .iter()
                     .flat_map(|map| map.items.iter().map(|i| i.path.as_str())),
             );
-        if !path.starts_with('/') || leaves(path) || path == "/" {
+        if !path.starts_with('/') || leaves(path) {
             return invalid(format!(
                 "spec.handler.volumes: mountPath {path:?} must be a folder"
             ));
@@ -139,7 +139,11 @@ pub fn check(volumes: &[shared::Volume]) -> Result<(), Rejected> {
     Ok(())
 }
 
+/// It is not written as the path that it means.
 fn leaves(path: &str) -> bool {
-    path.split('/').any(|part| part == ".." || part == ".")
+    path.strip_prefix('/')
+        .unwrap_or(path)
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."))
         || path.contains(|c: char| c == ':' || c.is_control())
 }
