@@ -22,7 +22,9 @@ pub async fn compare(site: &Site, messages: u64, rounds: usize) -> Result<(), Fa
     listening(handler_port).await?;
     let (mut raw, mut ours) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for round in 0..rounds {
-        let (spec, _) = site.object(&format!("raw-{round}"), false, Some(handler_port), 64).await?;
+        let (spec, _) = site
+            .object(&format!("raw-{round}"), false, Some(handler_port), 64)
+            .await?;
         fill(&site.queue(&spec), messages).await?;
         let stream = QueueNames::of(&spec.object).queue_stream();
         let url = format!("http://127.0.0.1:{handler_port}/");
@@ -32,8 +34,9 @@ pub async fn compare(site: &Site, messages: u64, rounds: usize) -> Result<(), Fa
         raw.1.push(cpu);
         drop(process);
 
-        let (spec, config) =
-            site.object(&format!("ours-{round}"), false, Some(handler_port), 64).await?;
+        let (spec, config) = site
+            .object(&format!("ours-{round}"), false, Some(handler_port), 64)
+            .await?;
         fill(&site.queue(&spec), messages).await?;
         let (process, _) = site.start_sidecar(&config).await?;
         let (rate, cpu) = drain(site, &spec, &process, messages).await?;
@@ -44,18 +47,24 @@ pub async fn compare(site: &Site, messages: u64, rounds: usize) -> Result<(), Fa
     println!("consumer                  msg/s   ratio   CPU us/msg");
     for (name, (rates, cpu)) in [("raw pull + hyper + ack", raw), ("weir consumer", ours)] {
         let rate = median(rates);
-        println!("{name:24} {rate:7.0}   {:5.2}   {:10.1}", rate / base, median(cpu));
+        println!(
+            "{name:24} {rate:7.0}   {:5.2}   {:10.1}",
+            rate / base,
+            median(cpu)
+        );
     }
     memory(site, messages, handler_port).await
 }
 
 /// Resident memory with 256 calls in flight.
 async fn memory(site: &Site, messages: u64, handler_port: u16) -> Result<(), Failure> {
-    let (spec, config) = site.object("loaded", false, Some(handler_port), 256).await?;
+    let (spec, config) = site
+        .object("loaded", false, Some(handler_port), 256)
+        .await?;
     fill(&site.queue(&spec), messages).await?;
     let (process, _) = site.start_sidecar(&config).await?;
     let (queue, mut most) = (site.queue(&spec), 0_f64);
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while pending(&queue).await? > 0 && Instant::now() < deadline {
         most = most.max(process.resident_mib());
         sleep(Duration::from_millis(50)).await;
@@ -74,7 +83,11 @@ async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64) -> Result<(), Failure> 
                 headers: Headers::new(),
                 body: body.clone(),
             };
-            queue.publish(Publication { message, dedup: None, delay: Duration::ZERO })
+            queue.publish(Publication {
+                message,
+                dedup: None,
+                delay: Duration::ZERO,
+            })
         })
         .buffer_unordered(256)
         .try_for_each(|_| async { Ok(()) })
@@ -96,7 +109,7 @@ async fn drain(
 ) -> Result<(f64, f64), Failure> {
     let queue = site.queue(spec);
     let mut first: Option<(Instant, f64, u64)> = None;
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + Duration::from_mins(3);
     loop {
         let left = pending(&queue).await?;
         let now = (Instant::now(), process.cpu_micros(), left);

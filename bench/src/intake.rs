@@ -39,7 +39,11 @@ pub async fn compare(site: &Site, seconds: u64, rounds: usize) -> Result<(), Fai
         p99_at_64: Vec::new(),
         p50_alone: Vec::new(),
     };
-    let mut rows = [row("raw hyper + async-nats"), row("weir intake"), row("weir intake, dedup")];
+    let mut rows = [
+        row("raw hyper + async-nats"),
+        row("weir intake"),
+        row("weir intake, dedup"),
+    ];
     let programs = [
         (&raw, port, "/", false),
         (&plain, plain_port, "/webhooks/plain", false),
@@ -49,7 +53,8 @@ pub async fn compare(site: &Site, seconds: u64, rounds: usize) -> Result<(), Fai
         for (row, (process, port, path, ids)) in rows.iter_mut().zip(programs) {
             let before = process.cpu_micros();
             let seen = post(port, path, 64, time, ids).await?;
-            row.cpu.push((process.cpu_micros() - before) / seen.accepted.max(1) as f64);
+            row.cpu
+                .push((process.cpu_micros() - before) / seen.accepted.max(1) as f64);
             complain(row.name, &seen);
             row.rates.push(seen.rate);
             row.p50_at_64.push(seen.quantile(0.5));
@@ -58,7 +63,9 @@ pub async fn compare(site: &Site, seconds: u64, rounds: usize) -> Result<(), Fai
             row.p50_alone.push(alone.quantile(0.5));
         }
     }
-    println!("intake                    msg/s   ratio   CPU us/msg   p50 ms   p99 ms   p50 ms at one");
+    println!(
+        "intake                    msg/s   ratio   CPU us/msg   p50 ms   p99 ms   p50 ms at one"
+    );
     let base = median(rows[0].rates.clone());
     for row in rows {
         let rate = median(row.rates);
@@ -72,7 +79,10 @@ pub async fn compare(site: &Site, seconds: u64, rounds: usize) -> Result<(), Fai
             median(row.p50_alone)
         );
     }
-    println!("memory: idle {idle:.1} MiB, after the load {:.1} MiB\n", plain.resident_mib());
+    println!(
+        "memory: idle {idle:.1} MiB, after the load {:.1} MiB\n",
+        plain.resident_mib()
+    );
     Ok(())
 }
 

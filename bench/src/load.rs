@@ -29,7 +29,9 @@ impl Seen {
     pub fn quantile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let at = (last as f64 * share) as usize;
-        self.latencies.get(at).map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
+        self.latencies
+            .get(at)
+            .map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
     }
 }
 
@@ -60,7 +62,8 @@ pub async fn post(
                 if dedup {
                     let stamp = latencies.len();
                     let id = format!("{run:x}-{port}-{connection}-{stamp}-{:?}", Instant::now());
-                    request = request.header("webhook-id", id.replace([' ', '{', '}', ':', ','], ""));
+                    request =
+                        request.header("webhook-id", id.replace([' ', '{', '}', ':', ','], ""));
                 }
                 let request = request.body(Full::new(body.clone()))?;
                 let sent = Instant::now();
@@ -68,12 +71,21 @@ pub async fn post(
                 let status = answer.status();
                 answer.into_body().collect().await?;
                 latencies.push(sent.elapsed().as_micros() as u32);
-                if status == 202 { accepted += 1 } else { other += 1 }
+                if status == 202 {
+                    accepted += 1;
+                } else {
+                    other += 1;
+                }
             }
             Ok::<_, Failure>((accepted, other, latencies))
         });
     }
-    let mut seen = Seen { accepted: 0, other: 0, rate: 0.0, latencies: Vec::new() };
+    let mut seen = Seen {
+        accepted: 0,
+        other: 0,
+        rate: 0.0,
+        latencies: Vec::new(),
+    };
     while let Some(client) = clients.join_next().await {
         let (accepted, other, latencies) = client??;
         seen.accepted += accepted;

@@ -42,9 +42,18 @@ enum Command {
         rounds: usize,
     },
     /// The hand-written intake: POST, publish, wait for the acknowledgement, 202.
-    RawIntake { port: u16, nats: String, subject: String },
+    RawIntake {
+        port: u16,
+        nats: String,
+        subject: String,
+    },
     /// The hand-written consumer: pull, call, acknowledge, 64 in flight.
-    RawConsumer { nats: String, stream: String, consumer: String, handler: String },
+    RawConsumer {
+        nats: String,
+        stream: String,
+        consumer: String,
+        handler: String,
+    },
     /// A handler that answers 204 to everything.
     Handler { port: u16 },
 }
@@ -54,12 +63,25 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     match Arguments::parse().command {
-        Command::RawIntake { port, nats, subject } => raw::intake(port, &nats, subject).await,
-        Command::RawConsumer { nats, stream, consumer, handler } => {
-            raw::consumer(&nats, &stream, &consumer, handler).await
-        }
+        Command::RawIntake {
+            port,
+            nats,
+            subject,
+        } => raw::intake(port, &nats, subject).await,
+        Command::RawConsumer {
+            nats,
+            stream,
+            consumer,
+            handler,
+        } => raw::consumer(&nats, &stream, &consumer, handler).await,
         Command::Handler { port } => raw::handler(port).await,
-        Command::Run { sidecar, nats, seconds, messages, rounds } => {
+        Command::Run {
+            sidecar,
+            nats,
+            seconds,
+            messages,
+            rounds,
+        } => {
             let site = nats::Site::start(&nats, sidecar).await?;
             println!("1 KiB bodies, 64 in flight, R1 file storage, medians of {rounds} rounds\n");
             intake::compare(&site, seconds, rounds).await?;

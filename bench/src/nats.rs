@@ -7,8 +7,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use weir_broker::{QueueSpec, SystemClock, Transport};
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
-    QueueConfig, RetryConfig, TargetConfig, VERSION,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
+    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -34,12 +34,28 @@ impl Site {
         let port = free_port()?;
         let store = folder.path().join("nats");
         let store = store.to_string_lossy();
-        let server =
-            Process::start(nats, &["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &store])?;
+        let server = Process::start(
+            nats,
+            &[
+                "-a",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-js",
+                "-sd",
+                &store,
+            ],
+        )?;
         listening(port).await?;
         let url = format!("nats://127.0.0.1:{port}");
         let transport = weir_broker::connect(&bus(&url), Arc::new(SystemClock)).await?;
-        Ok(Self { url, sidecar, folder, transport, _server: server })
+        Ok(Self {
+            url,
+            sidecar,
+            folder,
+            transport,
+            _server: server,
+        })
     }
 
     /// Makes the topology of one object and the configuration file that serves it.
@@ -59,7 +75,11 @@ impl Site {
             capacity: 100_000_000,
             dead_letter_retention_seconds: 86_400,
         };
-        let spec = QueueSpec { object: object.clone(), uid: name.into(), config: queue.clone() };
+        let spec = QueueSpec {
+            object: object.clone(),
+            uid: name.into(),
+            config: queue.clone(),
+        };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while let Err(why) = self.transport.apply_queue(&spec).await {
             if tokio::time::Instant::now() > deadline {
@@ -77,9 +97,15 @@ impl Site {
             intake: handler.is_none().then(|| intake(dedup)),
             consumer: handler.map(|port| consumer(port, slots)),
         };
-        let folder = self.folder.path().join(format!("{name}-{}", handler.is_some()));
+        let folder = self
+            .folder
+            .path()
+            .join(format!("{name}-{}", handler.is_some()));
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(ObjectConfig::file_name(&object)), config.to_json())?;
+        std::fs::write(
+            folder.join(ObjectConfig::file_name(&object)),
+            config.to_json(),
+        )?;
         Ok((spec, folder))
     }
 
@@ -111,7 +137,11 @@ impl Site {
 }
 
 fn bus(url: &str) -> BusConfig {
-    BusConfig::Nats { servers: vec![url.to_owned()], credentials_file: None, ca_file: None }
+    BusConfig::Nats {
+        servers: vec![url.to_owned()],
+        credentials_file: None,
+        ca_file: None,
+    }
 }
 
 fn intake(dedup: bool) -> IntakeConfig {

@@ -26,8 +26,12 @@ pub async fn intake(port: u16, nats: &str, subject: String) -> Result<(), Failur
     serve(port, move |request| {
         let (js, subject) = (js.clone(), Arc::clone(&subject));
         async move {
-            let Ok(body) = request.into_body().collect().await else { return 400 };
-            let Ok(stored) = js.publish(subject.to_string(), body.to_bytes()).await else { return 503 };
+            let Ok(body) = request.into_body().collect().await else {
+                return 400;
+            };
+            let Ok(stored) = js.publish(subject.to_string(), body.to_bytes()).await else {
+                return 503;
+            };
             if stored.await.is_ok() { 202 } else { 503 }
         }
     })
@@ -64,7 +68,10 @@ where
                 }
             });
             let builder = hyper::server::conn::http1::Builder::new();
-            builder.serve_connection(TokioIo::new(stream), service).await.ok();
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
         });
         while connections.try_join_next().is_some() {}
     }
@@ -78,11 +85,19 @@ pub async fn consumer(
     handler: String,
 ) -> Result<(), Failure> {
     let js = jetstream::new(async_nats::connect(nats).await?);
-    let consumer: jetstream::consumer::PullConsumer =
-        js.get_stream(stream).await?.get_consumer(consumer).await.map_err(|e| e.to_string())?;
+    let consumer: jetstream::consumer::PullConsumer = js
+        .get_stream(stream)
+        .await?
+        .get_consumer(consumer)
+        .await
+        .map_err(|e| e.to_string())?;
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let slots = Arc::new(Semaphore::new(64));
-    let mut messages = consumer.stream().max_messages_per_batch(64).messages().await?;
+    let mut messages = consumer
+        .stream()
+        .max_messages_per_batch(64)
+        .messages()
+        .await?;
     let mut calls = JoinSet::new();
     while let Some(message) = messages.next().await {
         let message = message?;

@@ -144,6 +144,9 @@ pub trait WorkQueue: Send + Sync + 'static {
 }
 
 /// One consumer of a queue: pulls only what was asked for, buffers nothing that nobody waits for.
+///
+/// Stop it and take what still comes before dropping it: what a broker delivers to a consumer that is
+/// gone holds its slots until the lease ends.
 #[async_trait]
 pub trait Consumer: Send {
     /// Says that `more` further deliveries can be started at once.

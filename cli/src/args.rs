@@ -1,5 +1,7 @@
 //! The command line. Help texts are for somebody who sees Weir for the first time.
 
+#![allow(clippy::doc_markdown, reason = "these comments are help texts")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -35,7 +37,7 @@ pub enum Command {
     Version(Version),
     /// Print a completion script for a shell.
     ///
-    /// bash: source <(weir completion bash)    zsh: weir completion zsh > "${fpath[1]}/_weir"
+    /// bash: `source <(weir completion bash)`; zsh and fish: save it where the shell looks for completions.
     Completion {
         /// The shell.
         shell: Shell,

@@ -14,12 +14,20 @@ pub struct Failure {
 impl Failure {
     /// It did not work.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: 1, message: message.into(), next: None }
+        Self {
+            code: 1,
+            message: message.into(),
+            next: None,
+        }
     }
 
     /// It was asked for wrongly.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, message: message.into(), next: None }
+        Self {
+            code: 2,
+            message: message.into(),
+            next: None,
+        }
     }
 
     /// An error that speaks for itself.

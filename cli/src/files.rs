@@ -50,8 +50,10 @@ pub fn read(names: &[PathBuf]) -> Result<Vec<File>, Failure> {
             .collect();
         inside.sort();
         if inside.is_empty() {
-            return Err(Failure::usage(format!("{} holds no manifest", name.display()))
-                .next("name a folder with *.yaml files, or a file"));
+            return Err(
+                Failure::usage(format!("{} holds no manifest", name.display()))
+                    .next("name a folder with *.yaml files, or a file"),
+            );
         }
         for path in inside {
             files.push(open(&path)?);
@@ -61,8 +63,14 @@ pub fn read(names: &[PathBuf]) -> Result<Vec<File>, Failure> {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
+    let stem = path
+        .file_stem()
+        .and_then(|s| s.to_str())
+        .unwrap_or_default();
     matches!(extension, "yaml" | "yml" | "json") && stem != "kustomization"
 }
 
@@ -78,13 +86,18 @@ fn read_one(path: &Path, from: impl std::io::Read) -> Result<File, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|why| Failure::usage(format!("cannot read {}: {why}", path.display())))?;
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(Failure::usage(format!("{} is larger than 16 MiB", path.display()))
-            .next("a manifest is never that large; is it the right file?"));
+        return Err(
+            Failure::usage(format!("{} is larger than 16 MiB", path.display()))
+                .next("a manifest is never that large; is it the right file?"),
+        );
     }
     let text = String::from_utf8(bytes).map_err(|why| {
         let at = why.utf8_error().valid_up_to();
         Failure::usage(format!("{} is not UTF-8: byte {at}", path.display()))
             .next("save it as UTF-8, without a byte order mark")
     })?;
-    Ok(File { path: path.to_owned(), text })
+    Ok(File {
+        path: path.to_owned(),
+        text,
+    })
 }

@@ -17,12 +17,21 @@ use crate::args::{Arguments, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let name = if place::is_kubectl_plugin() { "kubectl weir" } else { "weir" };
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let name = if place::is_kubectl_plugin() {
+        "kubectl weir"
+    } else {
+        "weir"
+    };
     // clap prints usage itself, with code 2 for mistakes and 0 for --help.
     let matches = Arguments::command().bin_name(name).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|why| why.exit());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments.command)),
         Err(why) => Err(Failure::other(why)),
@@ -44,7 +53,12 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Lint(arguments) => commands::lint::lint(&arguments),
         Command::Version(arguments) => commands::version::version(arguments).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "weir",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
     }

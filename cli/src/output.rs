@@ -1,7 +1,7 @@
 //! Printing: aligned columns for people, JSON and YAML for programs. Results go to standard output,
 //! everything else to standard error.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub fn print(
     if !text.is_empty() {
         // A reader that went away (`| head`) is no error.
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", text.trim_end());
+        let _ = std::io::Write::write_fmt(&mut out, format_args!("{}\n", text.trim_end()));
     }
     Ok(())
 }
@@ -32,34 +32,44 @@ pub fn print(
 /// Columns, two spaces apart, as kubectl prints them. Control characters of values are shown escaped, so
 /// that a message cannot drive the terminal.
 pub fn columns(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let clean: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    let clean: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let widths: Vec<usize> = heads
         .iter()
         .enumerate()
         .map(|(n, head)| {
-            let cells = clean.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count());
+            let cells = clean
+                .iter()
+                .filter_map(|row| row.get(n))
+                .map(|cell| cell.chars().count());
             cells.chain([head.len()]).max().unwrap_or(0)
         })
         .collect();
-    let heads = heads.iter().map(ToString::to_string).collect();
-    std::iter::once(&heads)
-        .chain(&clean)
-        .map(|row| {
-            let line: String = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:width$}  "))
-                .collect();
-            format!("{}\n", line.trim_end())
-        })
-        .collect()
+    let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&heads).chain(&clean) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// The text with control characters escaped.
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
         .collect()
 }
 
@@ -79,8 +89,14 @@ mod tests {
 
     #[test]
     fn columns_align_and_never_end_in_spaces() {
-        let rows = vec![vec!["a".into(), "long value".into()], vec!["bbbb".into(), String::new()]];
-        assert_eq!(columns(&["ID", "WHY"], &rows), "ID    WHY\na     long value\nbbbb\n");
+        let rows = vec![
+            vec!["a".into(), "long value".into()],
+            vec!["bbbb".into(), String::new()],
+        ];
+        assert_eq!(
+            columns(&["ID", "WHY"], &rows),
+            "ID    WHY\na     long value\nbbbb\n"
+        );
     }
 
     #[test]
@@ -90,6 +106,9 @@ mod tests {
 
     #[test]
     fn ages_use_one_unit() {
-        assert_eq!([age(-1), age(119), age(120), age(7_200), age(172_800)], ["0s", "119s", "2m", "2h", "2d"]);
+        assert_eq!(
+            [age(-1), age(119), age(120), age(7_200), age(172_800)],
+            ["0s", "119s", "2m", "2h", "2d"]
+        );
     }
 }

@@ -39,6 +39,7 @@ pub enum Side {
 }
 
 /// A runtime that answers.
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Place {
     /// `weir run` on this machine.
     Local {
@@ -59,7 +60,9 @@ pub enum Place {
 /// Whether the program was called as a plugin of kubectl.
 pub fn is_kubectl_plugin() -> bool {
     let name = std::env::args_os().next().unwrap_or_default();
-    Path::new(&name).file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl-"))
+    Path::new(&name)
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().starts_with("kubectl-"))
 }
 
 impl Place {
@@ -70,16 +73,22 @@ impl Place {
         if place.ops.is_some() && cluster {
             return Err(Failure::usage("--ops names a runtime on this machine; --namespace, --context and --kubeconfig name one in a cluster").next("give one or the other"));
         }
-        if !cluster && !(is_kubectl_plugin() && place.ops.is_none()) {
+        if !(cluster || is_kubectl_plugin() && place.ops.is_none()) {
             let url = place.ops.as_deref().unwrap_or(LOCAL_OPS);
-            let ops = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+            let ops = url
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .to_owned();
             return Ok(Self::Local { ops });
         }
         Self::in_cluster(place).await
     }
 
     async fn in_cluster(place: &Where) -> Result<Self, Failure> {
-        let options = KubeConfigOptions { context: place.context.clone(), ..Default::default() };
+        let options = KubeConfigOptions {
+            context: place.context.clone(),
+            ..Default::default()
+        };
         let config = match &place.kubeconfig {
             Some(path) => {
                 let file = Kubeconfig::read_from(path).map_err(Failure::other)?;
@@ -88,10 +97,14 @@ impl Place {
             None => kube::Config::from_kubeconfig(&options).await,
         };
         let config = config.map_err(|why| {
-            Failure::new(format!("no cluster to talk to: {why}"))
-                .next("name one with --kubeconfig or --context, or start `weir run` and leave them out")
+            Failure::new(format!("no cluster to talk to: {why}")).next(
+                "name one with --kubeconfig or --context, or start `weir run` and leave them out",
+            )
         })?;
-        let namespace = place.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = place
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let client = kube::Client::try_from(config).map_err(Failure::other)?;
         let pods: Api<Pod> = Api::namespaced(client, &namespace);
         let wanted = ListParams::default().labels("app.kubernetes.io/name=weir-runtime");
@@ -99,12 +112,24 @@ impl Place {
             .await
             .map_err(|_| Failure::new("the cluster does not answer").next("try: kubectl get pods"))?
             .map_err(Failure::other)?;
-        let ready = found.items.into_iter().find(is_ready).and_then(|pod| pod.metadata.name);
+        let ready = found
+            .items
+            .into_iter()
+            .find(is_ready)
+            .and_then(|pod| pod.metadata.name);
         let pod = ready.ok_or_else(|| {
-            Failure::new(format!("no weir-runtime pod is ready in namespace {namespace}"))
-                .next(format!("see: kubectl -n {namespace} get weir; kubectl -n {namespace} get pods"))
+            Failure::new(format!(
+                "no weir-runtime pod is ready in namespace {namespace}"
+            ))
+            .next(format!(
+                "see: kubectl -n {namespace} get weir; kubectl -n {namespace} get pods"
+            ))
         })?;
-        Ok(Self::Cluster { pods, pod, namespace })
+        Ok(Self::Cluster {
+            pods,
+            pod,
+            namespace,
+        })
     }
 
     /// One request; answers the status and the body.
@@ -121,13 +146,18 @@ impl Place {
                         Side::Data => self.local_data(ops).await?,
                     };
                     let stream = TcpStream::connect(&address).await.map_err(|why| {
-                        Failure::new(format!("no `weir run` answers at {address}: {why}"))
-                            .next("start one: weir run -f DIR; or name a namespace of a cluster with -n")
+                        Failure::new(format!("no `weir run` answers at {address}: {why}")).next(
+                            "start one: weir run -f DIR; or name a namespace of a cluster with -n",
+                        )
                     })?;
                     exchange(stream, request).await
                 }
                 Self::Cluster { pods, pod, .. } => {
-                    let port = if side == Side::Data { POD_DATA } else { POD_OPS };
+                    let port = if side == Side::Data {
+                        POD_DATA
+                    } else {
+                        POD_OPS
+                    };
                     let mut forward = pods.portforward(pod, &[port]).await.map_err(|why| {
                         Failure::new(format!("cannot forward a port of pod {pod}: {why}"))
                             .next("the right `create pods/portforward` in the namespace is needed")
@@ -155,15 +185,19 @@ impl Place {
         if status.is_success() {
             return Ok(document);
         }
-        let said = document["message"].as_str().unwrap_or("no explanation").to_owned();
+        let said = document["message"]
+            .as_str()
+            .unwrap_or("no explanation")
+            .to_owned();
         Err(Failure::new(format!("{status}: {said}")))
     }
 
     async fn local_data(&self, ops: &str) -> Result<String, Failure> {
         let objects = Box::pin(self.ops("/v1/objects")).await?;
-        objects["listen"].as_str().map(str::to_owned).ok_or_else(|| {
-            Failure::new(format!("the runtime at {ops} does not take messages"))
-        })
+        objects["listen"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::new(format!("the runtime at {ops} does not take messages")))
     }
 
     /// How people would name it.
@@ -188,22 +222,26 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), Failure> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Failure::other)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::other)?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let answer = sender.send_request(request).await.map_err(|why| {
-        Failure::new(format!("the runtime ended the connection: {why}"))
-    })?;
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|why| Failure::new(format!("the runtime ended the connection: {why}")))?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+    let body = Limited::new(answer.into_body(), ANSWER_LIMIT)
+        .collect()
+        .await;
     let body = body.map_err(|why| Failure::new(format!("cannot read the answer: {why}")))?;
     Ok((status, body.to_bytes()))
 }
 
 /// `webhook/payments` in any of a kind's names.
 pub fn parse_object(text: &str) -> Result<(Kind, String), Failure> {
-    let known = Kind::ALL.map(|kind| kind.lower()).join(", ");
+    let known = Kind::ALL.map(Kind::lower).join(", ");
     let wanted = || format!("write KIND/NAME, such as webhook/payments; kinds: {known}");
     let (kind, name) = text
         .split_once('/')
@@ -212,7 +250,9 @@ pub fn parse_object(text: &str) -> Result<(Kind, String), Failure> {
         .ok_or_else(|| Failure::usage(format!("no kind is called `{kind}`")).next(wanted()))?;
     let is_label = !name.is_empty()
         && name.len() <= 40
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if is_label {
         return Ok((kind, name.to_owned()));
     }
@@ -239,9 +279,20 @@ mod tests {
     #[test]
     fn objects_are_named_by_any_name_of_their_kind() {
         for text in ["webhook/a", "Webhooks/a", "whk/a"] {
-            assert_eq!(parse_object(text).unwrap(), (Kind::Webhook, "a".to_owned()), "{text}");
+            assert_eq!(
+                parse_object(text).unwrap(),
+                (Kind::Webhook, "a".to_owned()),
+                "{text}"
+            );
         }
-        for text in ["a", "/a", "webhook/", "webhook/A", "nothing/a", "webhook/a/b"] {
+        for text in [
+            "a",
+            "/a",
+            "webhook/",
+            "webhook/A",
+            "nothing/a",
+            "webhook/a/b",
+        ] {
             let why = parse_object(text).unwrap_err();
             assert_eq!(why.code, 2, "{text}");
             assert!(why.to_string().contains('\n'), "says what to do: {why}");

@@ -1,9 +1,7 @@
 //! Signatures for `weir send`, made by the same rules that the intake checks.
 
 use jiff::Timestamp;
-use weir_core::config::{
-    HmacConfig, HmacEncoding, HmacPayload, SignatureScheme, VerifyConfig,
-};
+use weir_core::config::{HmacConfig, HmacEncoding, HmacPayload, SignatureScheme, VerifyConfig};
 use weir_core::ids;
 use weir_core::verify::{SigningKey, sign};
 
@@ -29,26 +27,36 @@ pub fn headers(
     now: Timestamp,
     random: [u8; 10],
 ) -> Result<Vec<(String, String)>, Failure> {
-    let found = SCHEMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(&arguments.scheme));
+    let found = SCHEMES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(&arguments.scheme));
     let Some((_, scheme)) = found else {
         let known: Vec<_> = SCHEMES.iter().map(|(name, _)| *name).collect();
-        return Err(Failure::usage(format!("no scheme is called `{}`", arguments.scheme))
-            .next(format!("schemes: {}", known.join(", "))));
+        return Err(
+            Failure::usage(format!("no scheme is called `{}`", arguments.scheme))
+                .next(format!("schemes: {}", known.join(", "))),
+        );
     };
     let config = VerifyConfig {
         scheme: *scheme,
         keys_dir: String::new(),
         tolerance_seconds: 300,
-        hmac: arguments.signature_header.as_ref().map(|header| HmacConfig {
-            header: header.to_ascii_lowercase(),
-            encoding: HmacEncoding::Hex,
-            prefix: String::new(),
-            payload: HmacPayload::Body,
-        }),
+        hmac: arguments
+            .signature_header
+            .as_ref()
+            .map(|header| HmacConfig {
+                header: header.to_ascii_lowercase(),
+                encoding: HmacEncoding::Hex,
+                prefix: String::new(),
+                payload: HmacPayload::Body,
+            }),
     };
     let key = SigningKey::parse(*scheme, &read_key(key)?)
         .map_err(|why| Failure::usage(format!("--sign-with: {why}")))?;
-    let named = arguments.headers.iter().find_map(|header| header.strip_prefix("webhook-id="));
+    let named = arguments
+        .headers
+        .iter()
+        .find_map(|header| header.strip_prefix("webhook-id="));
     let id = named.map_or_else(|| ids::new_id(now, random), str::to_owned);
     sign(&config, &key, &id, now, body).map_err(|why| Failure::usage(why.to_string()))
 }
@@ -58,7 +66,9 @@ fn read_key(key: &str) -> Result<Vec<u8>, Failure> {
     if let Some(name) = key.strip_prefix("env:") {
         let value = std::env::var(name);
         return value.map(String::into_bytes).map_err(|_| {
-            Failure::usage(format!("--sign-with: the environment has no variable {name}"))
+            Failure::usage(format!(
+                "--sign-with: the environment has no variable {name}"
+            ))
         });
     }
     if let Some(path) = key.strip_prefix("file:") {

@@ -2,7 +2,7 @@
 //!
 //! A stored event is a message in *binary mode*: one `ce-<attribute>` header per attribute, written
 //! as the HTTP binding says (percent-encoded), `content-type` for `datacontenttype`, and the data as
-//! body. [`parse`] turns every mode into that; [`event_headers`] and [`batch_document`] make requests
+//! body. [`parse`](parse()) turns every mode into that; [`event_headers`] and [`batch_document`] make requests
 //! of it. A message that is no event is wrapped: the attributes are made up, the body is untouched.
 //!
 //! No attribute ever reaches a header with a control character: the specification forbids them in

@@ -109,6 +109,20 @@ mod tests {
         assert_eq!(headers.get(TRACESTATE), None);
     }
 
+    #[test]
+    fn only_an_id_of_zeros_is_changed() {
+        let mut random = [0; 24];
+        assert_eq!(
+            new_traceparent(random),
+            "00-01000000000000000000000000000000-0100000000000000-01"
+        );
+        (random[15], random[23]) = (7, 8);
+        assert_eq!(
+            new_traceparent(random),
+            "00-00000000000000000000000000000007-0000000000000008-01"
+        );
+    }
+
     proptest! {
         #[test]
         fn new_ones_are_valid(random: [u8; 24], zero: bool) {

@@ -51,7 +51,7 @@ pub struct Problem {
 }
 
 /// Whether the server would refuse the document.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Severity {
     /// It would be refused.
     Error,
@@ -200,7 +200,8 @@ impl Linter {
     pub fn read(&self, file: &str, text: &str) -> Manifest {
         let mut manifest = Manifest::default();
         for parsed in parse(text) {
-            if manifest.problems.len() >= MAX_PROBLEMS {
+            // Of warnings there are fewer: there are many errors.
+            if manifest.problems.len() >= 2 * MAX_PROBLEMS {
                 break;
             }
             match parsed {
@@ -217,7 +218,10 @@ impl Linter {
                 }
             }
         }
-        manifest.problems.truncate(MAX_PROBLEMS);
+        if manifest.problems.len() > MAX_PROBLEMS {
+            manifest.problems.sort_by_key(|problem| problem.severity);
+            manifest.problems.truncate(MAX_PROBLEMS);
+        }
         manifest
     }
 
@@ -247,6 +251,9 @@ impl Linter {
     fn one(&self, file: &str, value: Value, lines: &Lines, manifest: &mut Manifest) {
         let object = metadata::title(&value);
         let mut report = |finding: Finding, severity| {
+            if severity == Severity::Warning && manifest.problems.len() >= MAX_PROBLEMS {
+                return;
+            }
             manifest.problems.push(Problem {
                 file: file.into(),
                 line: lines.line_of(&finding.path),
@@ -267,21 +274,26 @@ impl Linter {
                 }
                 Document::Other(Box::new(value))
             }
-            Some(judge) => match self.inspect(judge, &value) {
-                Ok(document) => document,
-                Err(mut findings) => {
-                    findings.sort_by_key(|finding| lines.line_of(&finding.path));
-                    let more = findings.len() > MAX_PROBLEMS;
-                    findings.truncate(MAX_PROBLEMS);
-                    findings
-                        .into_iter()
-                        .for_each(|finding| report(finding, Severity::Error));
-                    if more {
-                        report(Finding::new("", "and more"), Severity::Error);
-                    }
-                    return;
+            Some(judge) => {
+                for finding in unknown::nulls(&judge.schema, &value) {
+                    report(finding, Severity::Warning);
                 }
-            },
+                match self.inspect(judge, &value) {
+                    Ok(document) => document,
+                    Err(mut findings) => {
+                        findings.sort_by_key(|finding| lines.line_of(&finding.path));
+                        let more = findings.len() > MAX_PROBLEMS;
+                        findings.truncate(MAX_PROBLEMS);
+                        for finding in findings {
+                            report(finding, Severity::Error);
+                        }
+                        if more {
+                            report(Finding::new("", "and more"), Severity::Error);
+                        }
+                        return;
+                    }
+                }
+            }
         };
         manifest.documents.push(Located {
             document,

@@ -37,7 +37,7 @@ fn ten_megabytes_of_text_in_one_value() {
         "{HEAD}spec: {{handler: {{image: \"{}\"}}}}\n",
         "x".repeat(10 << 20)
     ));
-    refused(&format!("{HEAD}spec: {{{}: 1}}\n", "x".repeat(1000)));
+    refused(&format!("{HEAD}spec: {{{}: 1}}\n", "x".repeat(300)));
     refused(&format!(
         "apiVersion: weir.dev/v1alpha1\nkind: \"{}\"\n",
         "x".repeat(1000)
@@ -53,7 +53,7 @@ fn ten_megabytes_of_entries() {
     refused(&text);
     let mut text = format!("{HEAD}spec:\n");
     for index in 0.. {
-        if text.len() > 10 << 20 {
+        if text.len() > 2 << 20 {
             break;
         }
         let _ = writeln!(text, "  field{index}: 1");
@@ -64,8 +64,20 @@ fn ten_megabytes_of_entries() {
 #[test]
 fn very_many_documents() {
     read(&"---\n".repeat(10 << 16));
-    read(&format!("---\n{HEAD}").repeat(1000));
-    read(&"---\na: 1\n".repeat(1 << 14));
+    read(&format!("---\n{HEAD}").repeat(300));
+    read(&"---\na: 1\n".repeat(1 << 12));
+}
+
+#[test]
+fn many_warnings_do_not_hide_an_error() {
+    let nulls = "- {emptyDir: }\n      ".repeat(3 * MAX_PROBLEMS);
+    refused(&format!(
+        "{HEAD}spec:\n  handler:\n    image: a\n    volumes:\n      {nulls}\n"
+    ));
+    let warned =
+        format!("{HEAD}spec: {{bus: null, handler: {{image: a}}}}\n---\n").repeat(2 * MAX_PROBLEMS);
+    assert!(read(&warned).is_acceptable());
+    refused(&format!("{warned}---\n{HEAD}spec: {{}}\n"));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn objects_of_other_groups_pass_untouched() {
 fn objects_in_a_list_are_judged_one_by_one() {
     let manifest = read(
         "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n- apiVersion: weir.dev/v1alpha1\n  \
-         kind: MessageBus\n  metadata: {name: a}\n  spec: {memory: {}, nats: null, nat: 1}\n",
+         kind: MessageBus\n  metadata: {name: a}\n  spec: {memory: {}, nat: 1}\n",
     );
     assert_eq!(
         manifest.problems.iter().map(shown).collect::<Vec<_>>(),
@@ -152,6 +152,21 @@ fn values_are_read_as_kubectl_reads_them() {
         handler.volumes[0].config_map.as_ref().unwrap().default_mode,
         Some(493)
     );
+}
+
+#[test]
+fn nulls_that_some_ways_of_writing_refuse_are_told() {
+    let manifest = read(
+        "apiVersion: weir.dev/v1alpha1\nkind: MessageBus\nmetadata: {name: a}\nspec:\n  memory: {}\n  nats:\n  \
+         runtime:\n",
+    );
+    assert_eq!(
+        manifest.problems.iter().map(shown).collect::<Vec<_>>(),
+        ["a.yaml:6 spec.nats: null is not a value: leave the field out"]
+    );
+    assert_eq!(manifest.problems[0].severity, Severity::Warning);
+    assert!(manifest.is_acceptable());
+    assert_eq!(manifest.documents.len(), 1);
 }
 
 #[test]

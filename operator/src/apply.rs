@@ -19,7 +19,7 @@ use crate::pod::short_hash;
 use crate::probe::{ObjectProblem, ObjectReport};
 use crate::rollout::{Progress, Rollout, rollout};
 use crate::runtime;
-use crate::runtime_shell::{Found, addresses, pods, set_config, touch_pods};
+use crate::runtime_shell::{Asking, Found, addresses, pods, set_config, touch_pods};
 
 /// Kinds of children that an object can have for itself.
 const KINDS: [ChildKind; 3] = [
@@ -69,7 +69,10 @@ pub async fn apply(plan: &Plan, existed: bool, context: &Context) -> (Done, Opti
         match children(identity, plan, &mut done, context).await {
             Ok(()) => {}
             Err(NotApplied::Refused(refused)) => done.refused = Some(refused),
-            Err(NotApplied::Failed(error)) => done.error = Some(error),
+            Err(NotApplied::Failed(error)) => {
+                done.incomplete = true;
+                done.error = Some(error);
+            }
         }
     }
     (done, broker)
@@ -120,11 +123,12 @@ async fn children(
 ) -> Result<(), NotApplied> {
     worker(identity, plan, done, context).await?;
     let namespace = &identity.key.namespace;
-    let changed = set_config(identity, plan.config.runtime.as_ref(), &context.applier).await?;
+    let config = plan.config.runtime.as_ref();
+    let changed = set_config(identity, config, &context.applier, &context.seen_configs).await?;
     let found = context
         .runtimes
         .ensure(
-            namespace,
+            Asking::Member(identity, &plan.bus),
             &context.cluster,
             &context.stores,
             &context.applier,
@@ -208,7 +212,7 @@ async fn worker_rollout(
             continue;
         };
         for report in about(identity, &reports) {
-            note(identity, report, done);
+            note(identity, report, false, done);
         }
     }
     Ok(rollout(&deployment, &pods))
@@ -216,6 +220,10 @@ async fn worker_rollout(
 
 /// Asks the runtime whether it has loaded the object and what is wrong with it.
 async fn ask_runtime(identity: &Identity, found: &Found, done: &mut Done, context: &Context) {
+    let is_current = found
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| rollout.progress == Progress::Complete);
     let (mut answered, mut loaded) = (false, false);
     for address in found.addresses.iter().take(ASKED) {
         let Some(reports) = context.probe.objects(address).await else {
@@ -227,10 +235,10 @@ async fn ask_runtime(identity: &Identity, found: &Found, done: &mut Done, contex
             loaded |= report
                 .generation
                 .is_none_or(|loaded| loaded >= identity.generation);
-            note(identity, report, done);
+            note(identity, report, is_current, done);
         }
     }
-    done.loading = answered && !loaded;
+    done.loading |= answered && !loaded;
 }
 
 fn about<'a>(
@@ -243,12 +251,17 @@ fn about<'a>(
 }
 
 /// Remembers what a report says is wrong: the first in a fixed order, whichever pod says it.
-fn note(identity: &Identity, report: &ObjectReport, done: &mut Done) {
+fn note(identity: &Identity, report: &ObjectReport, is_current: bool, done: &mut Done) {
     let mut problems: Vec<&ObjectProblem> = report.problems.iter().collect();
     problems.sort();
     for problem in problems {
         let quoted = &problem.message;
         let (place, found) = match problem.reason.as_str() {
+            // Pods without a Secret that was named just now are about to be replaced.
+            "SecretMissing" if !is_current => {
+                done.loading = true;
+                continue;
+            }
             "SecretMissing" => {
                 let words = missing_keys(identity);
                 (

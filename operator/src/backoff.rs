@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound_and_start_again_after_a_success() {
-        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
         let pauses: Vec<u64> = (0..12)
             .map(|_| backoff.failed(&"a", 1.0).as_secs())
             .collect();

@@ -56,15 +56,14 @@ pub struct Brokers {
     metrics: Arc<Metrics>,
     idle: Duration,
     slots: Mutex<HashMap<BusConfig, Slot>>,
-    opening: tokio::sync::Mutex<()>,
+    opening: Mutex<HashMap<BusConfig, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 struct Slot {
     transport: Arc<dyn Transport>,
     bus: Name,
-    opened: Instant,
     used: Instant,
-    was_connected: bool,
+    connected: bool,
 }
 
 /// A connection that may be used while the lease is held.
@@ -89,24 +88,18 @@ impl Brokers {
             fence,
             metrics,
             idle: settings.broker_idle,
-            slots: Mutex::new(HashMap::new()),
-            opening: tokio::sync::Mutex::new(()),
+            slots: Mutex::default(),
+            opening: Mutex::default(),
         }
     }
 
     /// The connection of a bus.
     pub async fn of(&self, bus: &Bus) -> Result<Broker, NoConnection> {
         let config = self.credentials.for_operator(bus).await?;
-        let (transport, opened) = self
-            .open(&bus.name, config)
+        let transport = self
+            .open(&bus.name, &config)
             .await
             .map_err(NoConnection::Broker)?;
-        let mut connected = transport.connected();
-        if !*connected.borrow() && opened.elapsed() < FIRST_CONNECTION {
-            let left = FIRST_CONNECTION.saturating_sub(opened.elapsed());
-            timeout(left, connected.wait_for(|up| *up)).await.ok();
-        }
-        self.metrics.broker(&bus.name, *connected.borrow());
         Ok(Broker {
             transport,
             fence: self.fence.clone(),
@@ -116,41 +109,47 @@ impl Brokers {
     async fn open(
         &self,
         bus: &Name,
-        config: BusConfig,
-    ) -> Result<(Arc<dyn Transport>, Instant), BrokerError> {
-        let _one_at_a_time = self.opening.lock().await;
-        if let Some(slot) = self.lock().get_mut(&config) {
+        config: &BusConfig,
+    ) -> Result<Arc<dyn Transport>, BrokerError> {
+        // Whoever is first opens it; other buses do not wait for this one.
+        let opening = Arc::clone(lock(&self.opening).entry(config.clone()).or_default());
+        let _first = opening.lock().await;
+        if let Some(slot) = lock(&self.slots).get_mut(config) {
             slot.used = Instant::now();
-            return Ok((Arc::clone(&slot.transport), slot.opened));
+            return Ok(Arc::clone(&slot.transport));
         }
-        let opened = timeout(OPERATION, self.connect.connect(&config)).await;
+        let opened = timeout(OPERATION, self.connect.connect(config)).await;
         let transport = opened.unwrap_or_else(|_| Err(timed_out("connect")))?;
-        let now = Instant::now();
+        let mut connected = transport.connected();
+        timeout(FIRST_CONNECTION, connected.wait_for(|up| *up))
+            .await
+            .ok();
+        let connected = *connected.borrow();
+        self.metrics.broker(bus, connected);
         let slot = Slot {
             transport: Arc::clone(&transport),
             bus: bus.clone(),
-            opened: now,
-            used: now,
-            was_connected: true,
+            used: Instant::now(),
+            connected,
         };
-        self.lock().insert(config, slot);
-        Ok((transport, now))
+        lock(&self.slots).insert(config.clone(), slot);
+        Ok(transport)
     }
 
     /// The buses whose connection was lost or came back since the last call. Connections that nobody
     /// uses are dropped.
     pub fn changes(&self) -> Vec<Name> {
-        let now = Instant::now();
         let mut changed = Vec::new();
-        self.lock().retain(|config, slot| {
-            if now.duration_since(slot.used) > self.idle {
+        lock(&self.slots).retain(|config, slot| {
+            if slot.used.elapsed() > self.idle {
                 self.credentials.forget(config);
                 self.metrics.forget_broker(&slot.bus);
+                lock(&self.opening).remove(config);
                 return false;
             }
             let connected = *slot.transport.connected().borrow();
-            if connected != slot.was_connected && slot.opened.elapsed() > FIRST_CONNECTION {
-                slot.was_connected = connected;
+            if connected != slot.connected {
+                slot.connected = connected;
                 self.metrics.broker(&slot.bus, connected);
                 changed.push(slot.bus.clone());
             }
@@ -158,10 +157,10 @@ impl Brokers {
         });
         changed
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BusConfig, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Broker {

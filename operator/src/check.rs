@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    fn bus(generation: i64, status: Value) -> MessageBus {
+    fn bus(generation: i64, status: &Value) -> MessageBus {
         serde_json::from_value(json!({
             "apiVersion": "weir.dev/v1alpha1",
             "kind": "MessageBus",
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn a_bus_is_well_only_when_its_present_spec_is() {
         let name = Name::new("weir-system", "default");
-        assert_eq!(bus_problem(&name, Some(&bus(1, json!("True")))), None);
-        let problem = bus_problem(&name, Some(&bus(1, json!("False")))).unwrap();
+        assert_eq!(bus_problem(&name, Some(&bus(1, &json!("True")))), None);
+        let problem = bus_problem(&name, Some(&bus(1, &json!("False")))).unwrap();
         assert!(problem.contains("BrokerUnreachable: no answer from nats://nats:4222"));
-        let problem = bus_problem(&name, Some(&bus(2, json!("True")))).unwrap();
+        let problem = bus_problem(&name, Some(&bus(2, &json!("True")))).unwrap();
         assert!(problem.contains("has not looked"), "{problem}");
         assert!(bus_problem(&name, None).unwrap().contains("does not exist"));
     }

@@ -13,10 +13,12 @@ use weir_crds::conditions::Event;
 use crate::applier::Applier;
 use crate::backoff::Backoff;
 use crate::brokers::Brokers;
+use crate::error::chain;
 use crate::memory::{Key, Memory};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::runtime_shell::RuntimeShell;
+use crate::seen_configs::SeenConfigs;
 use crate::settings::Settings;
 use crate::stores::Stores;
 use crate::world::Cluster;
@@ -42,6 +44,8 @@ pub struct Context {
     pub probe: Arc<dyn Probe>,
     /// Carries out the plan of the shared runtimes.
     pub runtimes: RuntimeShell,
+    /// What the watch has seen of the runtimes' configuration.
+    pub seen_configs: SeenConfigs,
     /// From one reconcile to the next.
     pub memory: Memory,
     /// Pauses after failures.
@@ -146,7 +150,7 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(%error, reason, "event was not written");
+            tracing::warn!(error = chain(&error), reason, "event was not written");
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Done {
     pub unserved: Option<Rejected>,
     /// The data plane has not loaded the object yet.
     pub loading: bool,
+    /// Not everything was looked at: something went wrong before.
+    pub incomplete: bool,
     /// What went wrong and is tried again.
     pub error: Option<Error>,
 }
@@ -41,6 +43,7 @@ impl Default for Done {
             unresolved: None,
             unserved: None,
             loading: false,
+            incomplete: false,
             error: None,
         }
     }

@@ -82,17 +82,57 @@ impl Error {
     }
 }
 
-/// The whole chain of an error in one line, for logs.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
+/// The whole chain of an error in one line, for logs and conditions. An answer of the API server is
+/// told in its own words.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+        let (words, is_last) = match boxed.or_else(|| error.downcast_ref::<kube::Error>()) {
+            Some(kube::Error::Api(status)) => {
+                (format!("{} ({})", status.message, status.code), true)
+            }
+            _ => (error.to_string(), false),
+        };
         if !text.ends_with(&words) {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&words);
         }
-        source = cause.source();
+        next = error.source().filter(|_| !is_last);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_says_everything_once_and_quotes_the_server() {
+        let status = kube::core::Status {
+            message: "pods is forbidden".to_owned(),
+            code: 403,
+            reason: "Forbidden".to_owned(),
+            ..kube::core::Status::default()
+        };
+        let error = Error::kube("list", "pods in shop", kube::Error::Api(Box::new(status)));
+        assert_eq!(
+            chain(&error),
+            "cannot list pods in shop: pods is forbidden (403)"
+        );
+        assert_eq!(error.reason(), "ApiForbidden");
+        let why = BrokerError::Missing {
+            what: "S".to_owned(),
+        };
+        let error = Error::Broker {
+            action: "apply",
+            what: "queue".to_owned(),
+            source: why,
+        };
+        assert_eq!(chain(&error), "cannot apply queue: S does not exist");
+        assert_eq!(chain(&Error::Fenced(Fenced)), Fenced.to_string());
+    }
 }

@@ -24,7 +24,7 @@ use crate::memory::Key;
 use crate::plan::{ChildKind, child_name, selector};
 use crate::pod::short_hash;
 use crate::runtime;
-use crate::runtime_shell::{pods, set_config, touch_pods};
+use crate::runtime_shell::{Asking, pods, set_config, touch_pods};
 use crate::status::Verdict;
 use crate::status_shell::{self, Current};
 use crate::stores::{Read, Stored};
@@ -105,7 +105,7 @@ pub async fn finalize<K: Stored>(
                 "stored messages cannot be removed: {why}; the object goes {} s after its deletion in any case",
                 context.settings.deletion_timeout.as_secs()
             );
-            let current = Current::of(object, key, &ending.identity.uid, context);
+            let current = Current::of(object, key, context);
             let fields = object.fields(None);
             let verdict = Verdict::Blocked(&words);
             status_shell::write(object, current, verdict, None, fields, context).await?;
@@ -206,11 +206,11 @@ async fn end_worker(ending: &Ending, context: &Context) -> Result<(), Error> {
 async fn end_delivery(ending: &Ending, context: &Context) -> Result<(), NotApplied> {
     let identity = &ending.identity;
     let namespace = &identity.key.namespace;
-    let changed = set_config(identity, None, &context.applier).await?;
+    let changed = set_config(identity, None, &context.applier, &context.seen_configs).await?;
     context
         .runtimes
         .ensure(
-            namespace,
+            Asking::Leaving(identity),
             &context.cluster,
             &context.stores,
             &context.applier,

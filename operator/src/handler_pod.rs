@@ -145,9 +145,14 @@ fn pod_spec(worker: &Worker<'_>) -> PodSpec {
     let (volumes, mounts) = volumes::of_handler(handler);
     let config = pod::config_map_volume(config_name(worker.identity));
     let (bus_volumes, bus_mounts) = pod::bus_volumes(std::iter::once(worker.bus));
+    let drain_token = drain_token(worker.identity);
     PodSpec {
-        init_containers: Some(vec![container::sidecar(worker.cluster, bus_mounts)]),
-        containers: vec![container::handler(handler, mounts)],
+        init_containers: Some(vec![container::sidecar(
+            worker.cluster,
+            &drain_token,
+            bus_mounts,
+        )]),
+        containers: vec![container::handler(handler, &drain_token, mounts)],
         volumes: Some(
             std::iter::once(config)
                 .chain(bus_volumes)
@@ -170,6 +175,11 @@ fn pod_spec(worker: &Worker<'_>) -> PodSpec {
         topology_spread_constraints: Some(pod::spread(&selector(&worker.identity.key))),
         ..pod::base()
     }
+}
+
+/// Keeps others in the cluster from draining the pods. Whoever may read pods may end them as well.
+fn drain_token(identity: &Identity) -> String {
+    weir_core::names::hash(format!("drain {}", identity.uid).as_bytes())
 }
 
 fn toleration(from: &weir_crds::shared::Toleration) -> Toleration {

@@ -7,12 +7,14 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::{Lease as Record, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::time::{Instant, sleep, timeout};
 use weir_broker::Clock;
 
+use crate::error::chain;
 use crate::fence::Fence;
 
 /// Name of the Lease.
@@ -93,7 +95,9 @@ impl<'a> Lease<'a> {
                     tracing::debug!(holder, "another operator holds the lease");
                 }
                 Ok(Ok(Attempt::Conflict)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "lease cannot be looked at"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = chain(&error), "lease cannot be looked at");
+                }
                 Err(_) => tracing::warn!("lease cannot be looked at: no answer"),
             }
             sleep(jittered(self.times.renew)).await;
@@ -116,7 +120,7 @@ impl<'a> Lease<'a> {
                     return Lost::Taken(holder);
                 }
                 Ok(Ok(Attempt::Conflict)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "lease not renewed"),
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "lease not renewed"),
                 Err(_) => tracing::warn!("lease not renewed: no answer"),
             }
             if renewed.elapsed() >= self.times.stop_writing {
@@ -139,7 +143,7 @@ impl<'a> Lease<'a> {
         let parameters = PostParams::default();
         let replaced = self.api.replace(NAME, &parameters, &record);
         if let Ok(Err(error)) = timeout(self.times.renew, replaced).await {
-            tracing::warn!(%error, "lease not released");
+            tracing::warn!(error = chain(&error), "lease not released");
         }
     }
 
@@ -194,10 +198,15 @@ impl<'a> Lease<'a> {
 
     /// The record that makes us the holder; it replaces exactly `found`.
     fn record(&self, found: Option<&Record>) -> Record {
-        let now = MicroTime(self.clock.now());
         let before = found
             .and_then(|record| record.spec.clone())
             .unwrap_or_default();
+        // A renewal has to be seen as a change, also where the clock stands still or goes back.
+        let least = before
+            .renew_time
+            .as_ref()
+            .map(|last| last.0 + SignedDuration::from_micros(1));
+        let now = MicroTime(least.map_or(self.clock.now(), |least| least.max(self.clock.now())));
         let ours = before.holder_identity.as_ref() == Some(&self.identity);
         let metadata = found.map_or_else(
             || ObjectMeta {

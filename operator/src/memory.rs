@@ -44,10 +44,14 @@ pub struct Remembered {
     pub replicas: Option<(u32, u32)>,
     /// When its numbers were last read.
     pub numbers_read: Option<Instant>,
+    /// How often the data plane was found to lack the newest version in a row.
+    pub loading: u32,
+    /// Since when its signing keys are missing.
+    pub keys_missing: Option<Instant>,
     /// It was paused when last looked at.
     pub paused: Option<bool>,
-    /// The conditions that were last written, and the version of the object they were made from: as
-    /// long as a watch shows that version, it does not show them.
+    /// The conditions that were last written, and the version of the object that this made: as long
+    /// as a watch shows an older one, it does not show them.
     pub written: Option<(String, Vec<Condition>)>,
 }
 
@@ -85,26 +89,6 @@ impl Memory {
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
         self.lock().remove(key);
-    }
-
-    /// Since when the broker of an object has not answered: from now on, if it was not known yet.
-    /// Says whether it was not.
-    pub fn lost(&self, key: &Key, uid: &str) -> (Instant, bool) {
-        let mut since = (Instant::now(), true);
-        self.update(key, uid, |entry| match entry.broker_lost {
-            Some(before) => since = (before, false),
-            None => entry.broker_lost = Some(since.0),
-        });
-        since
-    }
-
-    /// The broker of an object answered. Says whether it had not before.
-    pub fn found(&self, key: &Key, uid: &str) -> bool {
-        let mut was_lost = false;
-        self.update(key, uid, |entry| {
-            was_lost = entry.broker_lost.take().is_some();
-        });
-        was_lost
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Remembered>> {

@@ -105,7 +105,7 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
     if !weather.is_empty() {
         status["conditions"] = json!(weather);
     }
-    patch(object, "numbers", status, context).await
+    patch(object, "numbers", status, context).await.map(|_| ())
 }
 
 /// The numbers, those that are not known now as they were.
@@ -222,42 +222,42 @@ mod tests {
 
     #[test]
     fn weather_is_there_only_while_it_is_true_and_keeps_its_time() {
-        let facts = |depth: &'static Depth, limit| Facts {
-            depth: Some(depth),
-            limit,
-            is_stale: false,
-        };
-        static CALM: Depth = Depth {
-            ready: 0,
+        let calm = Depth {
             in_flight: 5,
-            delayed: 0,
-            dead: 0,
-            oldest: None,
+            ..Depth::default()
         };
-        static BUSY: Depth = Depth {
+        let busy = Depth {
             ready: 1,
             in_flight: 5,
-            delayed: 0,
             dead: 2,
-            oldest: None,
+            ..Depth::default()
         };
-        assert!(weather(&facts(&CALM, 5), &[], "o", now()).is_empty());
-        let first = weather(&facts(&BUSY, 5), &[], "o", now());
+        let weather = |depth: &Depth, limit, old: &[Condition], now| {
+            super::weather(
+                &Facts {
+                    depth: Some(depth),
+                    limit,
+                    is_stale: false,
+                },
+                old,
+                "o",
+                now,
+            )
+        };
+        assert!(weather(&calm, 5, &[], now()).is_empty());
+        let first = weather(&busy, 5, &[], now());
         let types: Vec<&str> = first.iter().map(|c| c.type_.as_str()).collect();
         assert_eq!(types, ["DeadLettersPresent", "LimitReached"]);
         let later = now() + jiff::SignedDuration::from_secs(60);
-        assert_eq!(weather(&facts(&BUSY, 5), &first, "o", later), first);
-        assert_eq!(
-            weather(&facts(&CALM, 0), &[], "o", now())[0].reason,
-            "StoppedByLimit"
-        );
+        assert_eq!(weather(&busy, 5, &first, later), first);
+        assert_eq!(weather(&calm, 0, &[], now())[0].reason, "StoppedByLimit");
         let silent = Facts {
             depth: None,
             limit: 5,
             is_stale: true,
         };
         assert_eq!(
-            weather(&silent, &first, "o", later).len(),
+            super::weather(&silent, &first, "o", later).len(),
             3,
             "what was known stays"
         );

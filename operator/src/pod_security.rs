@@ -4,7 +4,7 @@
 //! at what the user wrote, so that a field added to the API later cannot slip past it.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, PodSpec, Volume};
 use weir_crds::conditions::Reason;
 
 use crate::plan::{Child, ChildKind, Rejected};
@@ -137,7 +137,34 @@ fn container_violations(container: &Container) -> Vec<String> {
             "hostPort",
         ),
         (container.volume_devices.is_some(), "volumeDevices"),
-        (container.lifecycle.is_some(), "lifecycle"),
+        (
+            container
+                .lifecycle
+                .as_ref()
+                .is_some_and(|lifecycle| !is_drain(lifecycle)),
+            "lifecycle",
+        ),
+        (
+            [
+                &container.readiness_probe,
+                &container.liveness_probe,
+                &container.startup_probe,
+            ]
+            .into_iter()
+            .flatten()
+            .any(|probe| {
+                probe.exec.is_some()
+                    || probe
+                        .http_get
+                        .as_ref()
+                        .is_some_and(|get| get.host.is_some())
+                    || probe
+                        .tcp_socket
+                        .as_ref()
+                        .is_some_and(|socket| socket.host.is_some())
+            }),
+            "a probe of something else than the pod",
+        ),
         (
             container.volume_mounts.iter().flatten().any(|mount| {
                 mount
@@ -153,6 +180,24 @@ fn container_violations(container: &Container) -> Vec<String> {
         .filter(|(is, _)| *is)
         .map(|(_, what)| format!("container {}: {what}", container.name))
         .collect()
+}
+
+/// Nothing but a request to the pod itself before it ends.
+fn is_drain(lifecycle: &Lifecycle) -> bool {
+    let get = lifecycle
+        .pre_stop
+        .as_ref()
+        .and_then(|hook| hook.http_get.as_ref());
+    let only = LifecycleHandler {
+        http_get: get.cloned(),
+        ..LifecycleHandler::default()
+    };
+    get.is_some_and(|get| get.host.is_none())
+        && *lifecycle
+            == Lifecycle {
+                pre_stop: Some(only),
+                ..Lifecycle::default()
+            }
 }
 
 /// One of the four sources that handlers have, or a projection of ConfigMaps.

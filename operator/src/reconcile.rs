@@ -6,23 +6,30 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::{Instant, timeout};
-use weir_crds::conditions::{ConditionStatus, ConditionType, Event, find};
+use weir_crds::conditions::{ConditionType, Reason};
 
 use crate::apply::apply;
-use crate::context::{Context, TOPOLOGY_ORPHANED};
+use crate::brokers::Broker;
+use crate::context::Context;
 use crate::done::{Done, Topology};
 use crate::error::{Error, chain};
 use crate::finalize;
-use crate::kinds::decide;
+use crate::kinds::{Summary, decide};
 use crate::memory::Key;
 use crate::observe::observe;
 use crate::plan::{Plan, Rejected};
 use crate::rollout::Progress;
+use crate::runtime;
+use crate::runtime_shell::touch_pods;
 use crate::settings::Settings;
-use crate::status::{Verdict, former_bus, lost_streams, may_appear};
+use crate::status::{Verdict, former_bus, may_appear};
 use crate::status_shell::{self, Current};
 use crate::stores::{Read, Stored};
+use crate::tell::{self, News};
 use crate::world::Name;
+
+/// How long kubelets are made to look for missing keys.
+const LOOK_FOR_KEYS: Duration = Duration::from_mins(10);
 
 /// Reconciles one object: waits for a place, looks at its newest version, and never takes longer
 /// than it may.
@@ -101,48 +108,92 @@ async fn look_at<K: Stored>(
 }
 
 async fn carry_out<K: Stored>(object: &K, key: &Key, context: &Context) -> Result<Duration, Error> {
-    let uid = object.uid().unwrap_or_default();
     let world = observe(object, &context.cluster, &context.stores, &context.client).await?;
-    let current = Current::of(object, key, &uid, context);
+    let current = Current::of(object, key, context);
     let (resolved, plan) = match decide(object, &world) {
         Ok(decided) => decided,
         Err(rejected) => return reject(object, &rejected, current, context).await,
     };
     finalize::ensure_finalizer(object, context).await?;
-    let existed = former_bus(&current.conditions).is_some();
+    let existed = former_bus(&current.conditions) == Some(plan.bus.name.to_string());
     let (mut done, broker) = apply(&plan, existed, context).await;
-    let lost_for = note_broker(object, key, &uid, &done, context).await;
-    if let Some(broker) = broker {
-        context.memory.update(key, &uid, |entry| {
+    let summary = K::summary(&resolved);
+    let news = remember(&current, summary, &plan, &done, broker, context);
+    tell::outcome(object, &plan, &done, &current, context).await;
+    tell::news(object, &news, &done, context).await;
+    look_for_keys(&plan, &news, context).await;
+    let error = done.error.take();
+    let verdict = Verdict::Done {
+        done: &done,
+        summary,
+    };
+    let fields = object.fields(Some((&resolved, &done)));
+    status_shell::write(object, current, verdict, news.lost_for, fields, context).await?;
+    match error {
+        Some(error) => Err(error),
+        None => Ok(requeue_after(&done, news.loading, &context.settings)),
+    }
+}
+
+/// Kubelets look for a Secret that was missing every minute or so; sooner when they are touched. For
+/// a while that is worth it: a Secret is usually made beside the object that names it.
+async fn look_for_keys(plan: &Plan, news: &News, context: &Context) {
+    let (Some(missing_for), Some(identity)) = (news.keys_missing_for, &plan.identity) else {
+        return;
+    };
+    if missing_for < LOOK_FOR_KEYS {
+        let change = format!("keys of {} after {} s", identity.key, missing_for.as_secs());
+        let namespace = &identity.key.namespace;
+        touch_pods(namespace, &runtime::selector(), &change, &context.client).await;
+    }
+}
+
+/// Remembers what the next reconcile and the reader of numbers need. Says what is new.
+fn remember(
+    current: &Current,
+    summary: Summary<'_>,
+    plan: &Plan,
+    done: &Done,
+    broker: Option<Broker>,
+    context: &Context,
+) -> News {
+    let was_paused = current.is_true(ConditionType::Paused);
+    let mut news = News::default();
+    context.memory.update(&current.key, &current.uid, |entry| {
+        if done.topology.is_lost() {
+            news.broker_lost = entry.broker_lost.is_none();
+            let since = *entry.broker_lost.get_or_insert_with(Instant::now);
+            news.lost_for = Some(since.elapsed());
+        } else if matches!(done.topology, Topology::Applied(_)) {
+            news.broker_found = entry.broker_lost.take().is_some();
+        }
+        if let Some(broker) = broker {
             if matches!(done.topology, Topology::Applied(_)) {
                 entry.queue = plan.topology.first().map(|queue| broker.queue(queue));
             }
             entry.broker = Some(broker);
-            entry.limit = K::summary(&resolved).limit;
-            entry.replicas = done
-                .worker
-                .as_ref()
-                .map(|worker| (worker.replicas, worker.ready));
-        });
-    }
-    tell(
-        object, key, &uid, &plan, &resolved, &done, &current, context,
-    )
-    .await;
-    let error = done.error.take();
-    let summary = K::summary(&resolved);
-    let verdict = Verdict::Done {
-        done: &done,
-        bus: summary.bus,
-        handles: summary.handles,
-        paused: summary.paused,
-    };
-    let fields = object.fields(Some((&resolved, &done)));
-    status_shell::write(object, current, verdict, lost_for, fields, context).await?;
-    match error {
-        Some(error) => Err(error),
-        None => Ok(requeue_after(&done, &context.settings)),
-    }
+        }
+        let missing = done
+            .unresolved
+            .as_ref()
+            .is_some_and(|r| r.reason == Reason::SecretNotFound);
+        entry.keys_missing = missing.then(|| entry.keys_missing.unwrap_or_else(Instant::now));
+        news.keys_missing_for = entry.keys_missing.map(|since| since.elapsed());
+        let before = entry.paused.replace(summary.paused).unwrap_or(was_paused);
+        news.paused = (before != summary.paused).then_some(summary.paused);
+        entry.loading = if done.loading {
+            entry.loading.saturating_add(1)
+        } else {
+            0
+        };
+        news.loading = entry.loading;
+        entry.limit = summary.limit;
+        entry.replicas = done
+            .worker
+            .as_ref()
+            .map(|worker| (worker.replicas, worker.ready));
+    });
+    news
 }
 
 async fn reject<K: Stored>(
@@ -174,116 +225,8 @@ async fn reject<K: Stored>(
     })
 }
 
-/// Remembers whether the broker answers, and tells when that changed.
-async fn note_broker<K: Stored>(
-    object: &K,
-    key: &Key,
-    uid: &str,
-    done: &Done,
-    context: &Context,
-) -> Option<Duration> {
-    match &done.topology {
-        Topology::Failed(error) if done.topology.is_lost() => {
-            let (since, is_news) = context.memory.lost(key, uid);
-            if is_news {
-                context
-                    .events
-                    .tell(object, Event::BrokerUnreachable, error.to_string())
-                    .await;
-            }
-            Some(since.elapsed())
-        }
-        Topology::Applied(_) => {
-            if context.memory.found(key, uid) {
-                context
-                    .events
-                    .tell(object, Event::BrokerReconnected, "the broker answers again")
-                    .await;
-            }
-            None
-        }
-        _ => None,
-    }
-}
-
-/// Tells what was done to the topology and by the user.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that an event can be about"
-)]
-async fn tell<K: Stored>(
-    object: &K,
-    key: &Key,
-    uid: &str,
-    plan: &Plan,
-    resolved: &K::Resolved,
-    done: &Done,
-    current: &Current,
-    context: &Context,
-) {
-    let events = &context.events;
-    let bus = &plan.bus.name;
-    if let Topology::Applied(applied) = &done.topology {
-        let former = former_bus(&current.conditions);
-        let lost = lost_streams(&current.conditions, bus, &applied.created);
-        if !lost.is_empty() {
-            let note = format!(
-                "{} had vanished from MessageBus {bus}; made again, messages in it are lost",
-                lost.join(", ")
-            );
-            events
-                .tell(object, Event::TopologyDriftRepaired, note)
-                .await;
-        } else if !applied.created.is_empty() {
-            let note = format!("made {} on MessageBus {bus}", applied.created.join(", "));
-            events.tell(object, Event::TopologyCreated, note).await;
-        }
-        if !applied.repaired.is_empty() && former.is_some() {
-            events
-                .tell(
-                    object,
-                    Event::TopologyDriftRepaired,
-                    applied.repaired.join("; "),
-                )
-                .await;
-        }
-        if let Some(former) = former.filter(|former| *former != bus.to_string()) {
-            let note = format!(
-                "messages accepted before stay on MessageBus {former}, and nobody handles them; change spec.bus back to have them handled"
-            );
-            events.warn(object, TOPOLOGY_ORPHANED, note).await;
-        }
-    }
-    let paused = K::summary(resolved).paused;
-    let was_paused = context.memory.get(key, uid).paused;
-    context
-        .memory
-        .update(key, uid, |entry| entry.paused = Some(paused));
-    let was_paused = was_paused.unwrap_or_else(|| current.is_true(ConditionType::Paused));
-    match (was_paused, paused) {
-        (false, true) => {
-            events
-                .tell(object, Event::Paused, "deliveries are stopped")
-                .await;
-        }
-        (true, false) => {
-            events
-                .tell(object, Event::Resumed, "deliveries run again")
-                .await;
-        }
-        _ => {}
-    }
-}
-
-impl Current {
-    /// A condition is true.
-    pub fn is_true(&self, type_: ConditionType) -> bool {
-        find(&self.conditions, type_).is_some_and(|old| old.status == ConditionStatus::True)
-    }
-}
-
 /// When to look again if nothing happens.
-fn requeue_after(done: &Done, settings: &Settings) -> Duration {
+fn requeue_after(done: &Done, loading: u32, settings: &Settings) -> Duration {
     let soon = settings.progress_interval;
     let worst = [&done.worker, &done.runtime]
         .into_iter()
@@ -291,10 +234,11 @@ fn requeue_after(done: &Done, settings: &Settings) -> Duration {
         .map(|r| r.progress)
         .max();
     let pause = match worst {
-        _ if done.loading => soon.min(Duration::from_secs(1)),
+        // Usually a matter of a second; never a busy loop.
+        _ if done.loading => (soon / 16).saturating_mul(1 << loading.min(4)),
         Some(Progress::Starting | Progress::Updating) => soon,
         Some(Progress::Unavailable | Progress::Failed) => soon * 3,
-        _ if done.unresolved.is_some() || done.unserved.is_some() => soon * 3,
+        _ if done.unresolved.is_some() || done.unserved.is_some() => soon * 2,
         _ if done.refused.is_some() => soon * 12,
         // Not all at the same time.
         _ => settings.resync.mul_f64(0.9 + 0.2 * fastrand::f64()),

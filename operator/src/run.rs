@@ -32,6 +32,7 @@ use crate::numbers;
 use crate::probe::Probe;
 use crate::reconcile::{on_error, reconcile};
 use crate::runtime_shell::RuntimeShell;
+use crate::seen_configs::SeenConfigs;
 use crate::settings::Settings;
 use crate::stores::{Scope, ScopeStores, Stored};
 use crate::world::{Cluster, Name};
@@ -111,8 +112,12 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Ended>
             metrics.leader(false);
             return Err(lost.into());
         }
-        Some(ended) = tasks.join_next() => Err(Ended::Task(ended.unwrap_or("a task that panicked"))),
         () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            // Tasks end when told to: that is no failure.
+            Ok(_) if shutdown.is_cancelled() => Ok(()),
+            ended => Err(Ended::Task(ended.unwrap_or("a task that panicked"))),
+        },
     };
     shutdown.cancel();
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -159,6 +164,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         events: Events::new(client.clone(), parts.identity),
         backoff: Backoff::new(settings.first_pause, settings.longest_pause),
         runtimes: RuntimeShell::default(),
+        seen_configs: SeenConfigs::default(),
         memory: Memory::default(),
         places: Places::default(),
         probe: parts.probe,

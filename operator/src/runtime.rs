@@ -35,6 +35,8 @@ use crate::world::{Cluster, KEYS_ROOT, RUNTIME};
 pub const SHARDS: u64 = 8;
 /// Port of the intake.
 pub const HTTP_PORT: u16 = 8080;
+/// Time in which the Service stops sending requests to a pod that ends, seconds.
+const DRAIN_DELAY_SECONDS: u32 = 5;
 /// Time to end, seconds: the longest call of a target, and what comes around it.
 const GRACE_SECONDS: i64 = 60;
 /// Most owners of the runtime. Each of them is kept in being by a finalizer until the list has been
@@ -197,6 +199,11 @@ fn pod_spec(members: &[Member], sizing: &Runtime, cluster: &Cluster) -> PodSpec 
     };
     let mounts = bus_mounts.into_iter().chain(key_mounts).collect();
     let mut container: Container = pod::weir_container(RUNTIME, cluster, resources, mounts);
+    let delay = [
+        "--drain-delay-seconds".to_owned(),
+        DRAIN_DELAY_SECONDS.to_string(),
+    ];
+    container.args.get_or_insert_default().extend(delay);
     container.ports.get_or_insert_default().push(ContainerPort {
         name: Some("http".to_owned()),
         container_port: i32::from(HTTP_PORT),

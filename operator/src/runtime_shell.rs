@@ -14,17 +14,20 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir_core::config::ObjectConfig;
+use weir_core::object::ObjectKey;
 
 use crate::applier::{self, Applier, NotApplied, Owner};
-use crate::error::Error;
+use crate::bus::Bus;
+use crate::error::{Error, chain};
 use crate::identity::Identity;
 use crate::observe::observe_members;
-use crate::plan::{Child, ChildKind, MANAGER};
+use crate::plan::{ChildKind, MANAGER};
 use crate::pod_security;
 use crate::rollout::{Rollout, rollout};
-use crate::runtime;
+use crate::runtime::{self, Member};
+use crate::seen_configs::SeenConfigs;
 use crate::stores::Stores;
-use crate::world::{Cluster, RUNTIME};
+use crate::world::{Cluster, Name, RUNTIME};
 
 /// How long the runtime of a namespace is not looked at again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -44,11 +47,36 @@ pub struct RuntimeShell(Mutex<HashMap<String, Entry>>);
 type Entry = Arc<tokio::sync::Mutex<Option<Looked>>>;
 
 /// What was last seen of one runtime.
-#[derive(Clone)]
 struct Looked {
     when: Instant,
-    wanted: Vec<Child>,
+    members: HashMap<ObjectKey, Member>,
     found: Found,
+}
+
+/// Who needs the runtime, or no longer does.
+#[derive(Clone, Copy)]
+pub enum Asking<'a> {
+    /// An object that is served, with the bus that it uses.
+    Member(&'a Identity, &'a Bus),
+    /// An object that is being deleted.
+    Leaving(&'a Identity),
+}
+
+impl Looked {
+    /// It was just now, and whoever asks was taken into account.
+    fn serves(&self, asking: Asking<'_>) -> bool {
+        let known = |identity: &Identity| {
+            let member = self.members.get(&identity.key)?;
+            (member.owner.uid == identity.uid).then_some(member)
+        };
+        self.when.elapsed() < FRESH
+            && match asking {
+                Asking::Member(identity, bus) => known(identity).is_some_and(|member| {
+                    member.keys_secret == identity.keys_secret && member.bus.as_ref() == Some(bus)
+                }),
+                Asking::Leaving(identity) => known(identity).is_none(),
+            }
+    }
 }
 
 /// What is there of a runtime.
@@ -64,22 +92,21 @@ impl RuntimeShell {
     /// Makes the runtime of a namespace as wanted.
     pub async fn ensure(
         &self,
-        namespace: &str,
+        asking: Asking<'_>,
         cluster: &Cluster,
         stores: &Stores,
         applier: &Applier,
         client: &Client,
     ) -> Result<Found, NotApplied> {
+        let (Asking::Member(identity, _) | Asking::Leaving(identity)) = asking;
+        let namespace = &identity.key.namespace;
         let entry = self.entry(namespace);
         let mut looked = entry.lock().await;
-        let (members, sizing) = observe_members(namespace, cluster, stores).await?;
-        let wanted = runtime::children(namespace, &members, &sizing, cluster);
-        if let Some(last) = looked.as_ref()
-            && last.when.elapsed() < FRESH
-            && last.wanted == wanted
-        {
+        if let Some(last) = looked.as_ref().filter(|last| last.serves(asking)) {
             return Ok(last.found.clone());
         }
+        let (members, sizing) = observe_members(namespace, cluster, stores).await?;
+        let wanted = runtime::children(namespace, &members, &sizing, cluster);
         *looked = None;
         pod_security::check(&wanted).map_err(NotApplied::Refused)?;
         let live = applier.live(&KINDS, namespace, &runtime::labels()).await?;
@@ -101,7 +128,10 @@ impl RuntimeShell {
         let found = look(namespace, deployment, client).await?;
         *looked = Some(Looked {
             when: Instant::now(),
-            wanted,
+            members: members
+                .into_iter()
+                .map(|member| (member.key.clone(), member))
+                .collect(),
             found: found.clone(),
         });
         Ok(found)
@@ -176,17 +206,28 @@ pub async fn set_config(
     identity: &Identity,
     config: Option<&ObjectConfig>,
     applier: &Applier,
+    seen: &SeenConfigs,
 ) -> Result<bool, NotApplied> {
     let key = &identity.key;
     let name = runtime::shard_name(key);
     let file = ObjectConfig::file_name(key);
+    let text = config.map(ObjectConfig::to_json);
+    if let Some(text) = &text
+        && seen.has(
+            &Name::new(&key.namespace, &name),
+            &file,
+            text,
+            &identity.uid,
+        )
+    {
+        return Ok(false);
+    }
     let found = applier
         .get(ChildKind::ConfigMap, &key.namespace, &name)
         .await?;
     if let Some(found) = &found {
         applier::refuse_foreign(found, ChildKind::ConfigMap, &key.namespace, &name)?;
     }
-    let text = config.map(ObjectConfig::to_json);
     let in_place = found.as_ref().map_or(config.is_none(), |found| {
         found["data"].get(&file).and_then(Value::as_str) == text.as_deref()
             && (config.is_none() || is_owner(found, &identity.uid))
@@ -242,7 +283,7 @@ pub async fn touch_pods(
     let pods = match pods(namespace, selector, client).await {
         Ok(pods) => pods,
         Err(error) => {
-            tracing::warn!(error = %crate::error::chain(&error), "pods were not touched");
+            tracing::warn!(error = chain(&error), "pods were not touched");
             return;
         }
     };
@@ -262,7 +303,7 @@ pub async fn touch_pods(
         match patched {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => tracing::warn!(%error, "pod was not touched"),
+            Err(error) => tracing::warn!(error = chain(&error), "pod was not touched"),
         }
     }
 }

@@ -12,6 +12,7 @@ use weir_crds::conditions::{
 };
 
 use crate::done::{Done, Topology, broker_reason};
+use crate::kinds::Summary;
 use crate::plan::Rejected;
 use crate::rollout::{Progress, Rollout};
 use crate::settings::Settings;
@@ -57,12 +58,8 @@ pub enum Verdict<'a> {
     Done {
         /// What was found and done.
         done: &'a Done,
-        /// Where its messages live.
-        bus: &'a Name,
-        /// It has a handler or a target.
-        handles: bool,
-        /// Its messages are held back by the user.
-        paused: bool,
+        /// What else they depend on.
+        summary: Summary<'a>,
     },
 }
 
@@ -116,7 +113,11 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
             Some((ConditionStatus::True, trouble.reason, trouble.message)),
         );
     }
-    if let Verdict::Done { paused: true, .. } = view.verdict {
+    if let Verdict::Done {
+        summary: Summary { paused: true, .. },
+        ..
+    } = view.verdict
+    {
         let words = "deliveries are stopped by spec.paused; messages are still accepted".to_owned();
         set(
             &mut list,
@@ -174,7 +175,11 @@ fn topology_ready(view: &View<'_>) -> Option<Finding> {
         old.is_none()
             .then_some((ConditionStatus::Unknown, Reason::Pending, words))
     };
-    let Verdict::Done { done, bus, .. } = &view.verdict else {
+    let Verdict::Done {
+        done,
+        summary: Summary { bus, .. },
+    } = &view.verdict
+    else {
         return pending();
     };
     match &done.topology {
@@ -212,13 +217,13 @@ fn topology_ready(view: &View<'_>) -> Option<Finding> {
             Some((
                 ConditionStatus::Unknown,
                 broker_reason(error),
-                error.to_string(),
+                since(view.old, error),
             ))
         }
         Topology::Failed(error) => Some((
             ConditionStatus::False,
             broker_reason(error),
-            error.to_string(),
+            since(view.old, error),
         )),
     }
 }
@@ -232,21 +237,25 @@ fn place(bus: &Name) -> String {
     format!("on MessageBus {bus}")
 }
 
+/// The words for an error, which keep where the topology was before it.
+fn since(old: &[Condition], error: &weir_broker::BrokerError) -> String {
+    match former_bus(old) {
+        Some(former) => format!("on MessageBus {former}; {error}"),
+        None => error.to_string(),
+    }
+}
+
 /// Streams that were made although they had been there, on the same bus.
 pub fn lost_streams(old: &[Condition], bus: &Name, created: &[String]) -> Vec<String> {
-    let was_there = find(old, ConditionType::TopologyReady).is_some_and(|old| {
-        let rest = old.message.strip_prefix(&place(bus));
-        old.status == ConditionStatus::True
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
-    });
-    if was_there {
+    if former_bus(old) == Some(bus.to_string()) {
         created.to_vec()
     } else {
         Vec::new()
     }
 }
 
-/// The bus on which the topology of an object was, according to its conditions.
+/// The bus on which the topology of an object was made, according to its conditions. It stays in
+/// the message whatever happens to the broker later.
 pub fn former_bus(old: &[Condition]) -> Option<String> {
     let old = find(old, ConditionType::TopologyReady)?;
     let rest = old.message.strip_prefix("on MessageBus ")?;
@@ -256,7 +265,11 @@ pub fn former_bus(old: &[Condition]) -> Option<String> {
 /// None keeps what was there: nothing new is known, or there is no handler.
 fn handler_ready(view: &View<'_>) -> Option<Finding> {
     let old = find(view.old, ConditionType::HandlerReady);
-    let Verdict::Done { done, handles, .. } = &view.verdict else {
+    let Verdict::Done {
+        done,
+        summary: Summary { handles, .. },
+    } = &view.verdict
+    else {
         return None;
     };
     if !handles {
@@ -269,7 +282,7 @@ fn handler_ready(view: &View<'_>) -> Option<Finding> {
             refused.message.clone(),
         ));
     }
-    let Some(rollout) = worst(done) else {
+    let Some(rollout) = worst(done).filter(|_| !done.incomplete) else {
         let words = "not looked at yet".to_owned();
         return old
             .is_none()

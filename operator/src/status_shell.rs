@@ -5,7 +5,9 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Map, Value, json};
-use weir_crds::conditions::{Condition, ConditionType, Event, Reason, find, same_conditions};
+use weir_crds::conditions::{
+    Condition, ConditionStatus, ConditionType, Event, Reason, find, same_conditions,
+};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -16,22 +18,24 @@ use crate::stores::{Read, Stored};
 
 /// The status as it is in the cluster, to the best of our knowledge.
 pub struct Current {
-    key: Key,
-    uid: String,
+    /// Which object.
+    pub key: Key,
+    /// Its UID.
+    pub uid: String,
     /// Conditions that we made.
     pub conditions: Vec<Condition>,
     status: Value,
-    version: String,
 }
 
 impl Current {
     /// The status of an object. A watch may be behind what we wrote ourselves.
-    pub fn of<K: Stored>(object: &K, key: &Key, uid: &str, context: &Context) -> Self {
+    pub fn of<K: Stored>(object: &K, key: &Key, context: &Context) -> Self {
+        let uid = object.uid().unwrap_or_default();
         let version = object.resource_version().unwrap_or_default();
-        let written = context.memory.get(key, uid).written;
+        let written = context.memory.get(key, &uid).written;
         let behind = written
-            .filter(|(from, _)| *from == version)
-            .map(|(_, written)| written);
+            .filter(|(written, _)| is_older(&version, written))
+            .map(|(_, conditions)| conditions);
         let ours = |all: &[Condition]| {
             all.iter()
                 .filter(|one| OURS.iter().any(|type_| one.is(*type_)))
@@ -41,15 +45,30 @@ impl Current {
         let status = serde_json::to_value(object).map(|mut object| object["status"].take());
         Self {
             key: key.clone(),
-            uid: uid.to_owned(),
+            uid,
             conditions: ours(behind.as_deref().unwrap_or_else(|| object.conditions())),
             status: if behind.is_some() {
                 Value::Null
             } else {
                 status.unwrap_or_default()
             },
-            version,
         }
+    }
+}
+
+/// Whether a version of an object came before another. Versions of one kind can be compared as
+/// numbers; where they are none, nothing is known.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}
+
+impl Current {
+    /// A condition is true.
+    pub fn is_true(&self, type_: ConditionType) -> bool {
+        find(&self.conditions, type_).is_some_and(|old| old.status == ConditionStatus::True)
     }
 }
 
@@ -82,10 +101,11 @@ pub async fn write<K: Stored>(
     }
     tell_handler(object, &current.conditions, &new, context).await;
     status.insert("conditions".to_owned(), json!(new));
-    patch(object, "status", Value::Object(status), context).await?;
-    context.memory.update(&current.key, &current.uid, |entry| {
-        entry.written = Some((current.version, new));
-    });
+    if let Some(version) = patch(object, "status", Value::Object(status), context).await? {
+        context.memory.update(&current.key, &current.uid, |entry| {
+            entry.written = Some((version, new));
+        });
+    }
     Ok(())
 }
 
@@ -108,13 +128,14 @@ async fn tell_handler<K: Stored>(
     }
 }
 
-/// Applies a part of a status. An object that is gone needs none.
+/// Applies a part of a status. An object that is gone needs none. Says which
+/// version of the object was made, if that is known.
 pub async fn patch<K: Stored>(
     object: &K,
     part: &str,
     status: Value,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let name = object.name_any();
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
@@ -131,13 +152,13 @@ pub async fn patch<K: Stored>(
         .patch_status(&name, &parameters, &Patch::Apply(&body))
         .await
     {
-        Ok(_) => {
+        Ok(object) => {
             context.metrics.wrote(K::NAME);
-            Ok(())
+            Ok(object.resource_version())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         // What was written cannot be read back: an unknown field, from another version.
-        Err(kube::Error::SerdeError(_)) => Ok(()),
+        Err(kube::Error::SerdeError(_)) => Ok(None),
         Err(error) => {
             let what = format!("status of {} {namespace}/{name}", K::NAME);
             Err(Error::kube("write", what, error))

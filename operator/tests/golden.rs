@@ -2,6 +2,12 @@
 //!
 //! `tests/golden/<case>/input.yaml` is what a user wrote; `expected/` is everything planned for it.
 //! `UPDATE_GOLDEN=1 cargo test -p weir-operator --test golden` writes the files anew.
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 
@@ -71,7 +77,9 @@ fn plan(input: &str) -> BTreeMap<String, String> {
     };
     let mut world = World::cluster(cluster.clone());
     world.service_accounts = manifest::service_accounts(input);
-    objects.iter().for_each(|object| object.add_to(&mut world));
+    for object in &objects {
+        object.add_to(&mut world);
+    }
     let mut files = BTreeMap::new();
     for object in &objects {
         let name = manifest::file_name(object);

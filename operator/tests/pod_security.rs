@@ -1,4 +1,10 @@
 //! The second lock: whatever rendered a pod, it is not created unless it is restricted.
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 mod support;
 
@@ -15,7 +21,9 @@ fn rendered() -> Child {
     let objects = manifest::objects(input);
     let mut world = World::cluster(Cluster::default());
     world.service_accounts = manifest::service_accounts(input);
-    objects.iter().for_each(|object| object.add_to(&mut world));
+    for object in &objects {
+        object.add_to(&mut world);
+    }
     let plan = objects.last().unwrap().decide(&world).unwrap();
     plan.workloads
         .into_iter()
@@ -93,6 +101,11 @@ fn every_privilege_is_refused_wherever_it_comes_from() {
             "two containers are named",
         ),
     ];
+    cases.push((
+        "/containers/0/lifecycle/preStop/httpGet/host",
+        json!("10.0.0.1"),
+        "lifecycle",
+    ));
     for container in ["/containers/0", "/initContainers/0"] {
         for (path, value, words) in [
             ("/securityContext", json!({}), "allowPrivilegeEscalation"),
@@ -130,6 +143,7 @@ fn every_privilege_is_refused_wherever_it_comes_from() {
                 json!({ "preStop": { "exec": { "command": ["x"] } } }),
                 "lifecycle",
             ),
+            ("/readinessProbe/httpGet/host", json!("10.0.0.1"), "a probe"),
             (
                 "/volumeMounts/0/mountPropagation",
                 json!("Bidirectional"),

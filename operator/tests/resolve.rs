@@ -1,4 +1,11 @@
 //! What is refused, with which reason, and what the user is told to do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::large_stack_arrays,
+    reason = "a test program"
+)]
 
 mod support;
 
@@ -34,9 +41,9 @@ const BUSES: &str = r#"
 
 fn world(cluster: Cluster) -> World {
     let mut world = World::cluster(cluster);
-    manifest::objects(BUSES)
-        .iter()
-        .for_each(|object| object.add_to(&mut world));
+    for object in &manifest::objects(BUSES) {
+        object.add_to(&mut world);
+    }
     world
         .service_accounts
         .insert(Name::new("shop", "plain"), false);

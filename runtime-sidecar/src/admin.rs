@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -24,6 +25,9 @@ use crate::server::Answer;
 use crate::settings::SetLogFilter;
 use crate::supervise::Hearts;
 
+/// Header with [`Admin::drain_token`].
+const DRAIN_TOKEN: &str = "weir-drain-token";
+
 /// Largest log filter.
 const FILTER: usize = 4096;
 
@@ -39,6 +43,8 @@ pub struct Admin {
     pub hearts: Hearts,
     /// The process is about to end.
     pub draining: CancellationToken,
+    /// What `/drain` asks for; absent: 404.
+    pub drain_token: Option<String>,
     /// `PUT /log-level`.
     pub set_log_filter: Option<SetLogFilter>,
 }
@@ -52,6 +58,7 @@ impl Answer for Admin {
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, "/config") => self.config(),
             (&Method::GET, "/objects") => self.objects(),
+            (&Method::GET, "/drain") => self.drain(&request).await,
             (&Method::PUT, "/log-level") => self.log_level(request).await,
             (_, "/live" | "/ready" | "/metrics" | "/config" | "/objects" | "/log-level") => error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -174,6 +181,41 @@ impl Admin {
         reject::json(StatusCode::OK, &json!({"objects": objects}))
     }
 
+    /// Called before the handler is told to end (`preStop`): it gets no new message, and the answer
+    /// comes when what it has is done. A handler that comes back gets messages again.
+    async fn drain(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let given = request
+            .headers()
+            .get(DRAIN_TOKEN)
+            .map(HeaderValue::as_bytes);
+        match &self.drain_token {
+            Some(token) if given == Some(token.as_bytes()) => {}
+            Some(_) => {
+                let message = "the header weir-drain-token is missing or wrong";
+                return error(StatusCode::FORBIDDEN, "Forbidden", message);
+            }
+            None => {
+                let message = "this process was started without a drain token";
+                return error(StatusCode::NOT_FOUND, reject::NOT_FOUND, message);
+            }
+        }
+        let objects = self.objects.snapshot();
+        for object in objects.all.values() {
+            object.shared.consumer.handler_leaves();
+        }
+        let busy = || {
+            objects.all.values().any(|object| {
+                let state = &object.shared.consumer;
+                state.in_flight.load(Ordering::Relaxed) > 0 || state.pulling.load(Ordering::Relaxed)
+            })
+        };
+        // The caller hangs up when its patience is over.
+        while busy() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        reject::json(StatusCode::OK, &json!({"drained": true}))
+    }
+
     async fn log_level(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let Some(set) = &self.set_log_filter else {
             let message = "this process cannot change its log level";
@@ -182,10 +224,15 @@ impl Admin {
         let body = Limited::new(request.into_body(), FILTER).collect().await;
         let filter = body
             .ok()
-            .and_then(|body| String::from_utf8(body.to_bytes().to_vec()).ok());
-        let filter = filter.unwrap_or_default();
-        match set(filter.trim()) {
-            Ok(()) => reject::json(StatusCode::OK, &json!({"logLevel": filter.trim()})),
+            .and_then(|body| String::from_utf8(body.to_bytes().to_vec()).ok())
+            .map(|filter| filter.trim().to_owned());
+        let filter = filter.filter(|filter| !filter.is_empty());
+        let set = match &filter {
+            Some(filter) => set(filter),
+            None => Err("there is no filter in the body".to_owned()),
+        };
+        match set {
+            Ok(()) => reject::json(StatusCode::OK, &json!({"logLevel": filter})),
             Err(why) => error(
                 StatusCode::BAD_REQUEST,
                 "BadFilter",
@@ -221,6 +268,7 @@ pub fn describe(object: &Object) -> Value {
             "pulling": load(&state.pulling),
             "gate": if load(&state.throttled) { "Throttled" } else { "Open" },
             "handlerReady": load(&state.handler_ready),
+            "handlerLeaving": state.handler_is_leaving(),
             "paused": config.paused,
         });
     }

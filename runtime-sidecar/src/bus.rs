@@ -26,7 +26,7 @@ pub trait Connect: Send + Sync + 'static {
 /// The connections of one runtime.
 pub struct Buses {
     connect: Arc<dyn Connect>,
-    buses: HashMap<BusConfig, State>,
+    states: HashMap<BusConfig, State>,
     connecting: JoinSet<(BusConfig, Attempt)>,
 }
 
@@ -45,30 +45,30 @@ impl Buses {
     pub fn new(connect: Arc<dyn Connect>) -> Self {
         Self {
             connect,
-            buses: HashMap::new(),
+            states: HashMap::new(),
             connecting: JoinSet::new(),
         }
     }
 
     /// Keeps connections to exactly these buses.
     pub fn keep<'a>(&mut self, wanted: impl Iterator<Item = &'a BusConfig>) -> Vec<BusConfig> {
-        let mut before = std::mem::take(&mut self.buses);
+        let mut before = std::mem::take(&mut self.states);
         for bus in wanted {
-            if self.buses.contains_key(bus) {
+            if self.states.contains_key(bus) {
                 continue;
             }
             let state = before.remove(bus).unwrap_or_else(|| {
                 self.attempt(bus.clone(), Duration::ZERO);
                 State::Connecting { error: None }
             });
-            self.buses.insert(bus.clone(), state);
+            self.states.insert(bus.clone(), state);
         }
         before.into_keys().collect()
     }
 
     /// The connection to a bus, once there was one.
     pub fn transport(&self, bus: &BusConfig) -> Option<&Arc<dyn Transport>> {
-        match self.buses.get(bus)? {
+        match self.states.get(bus)? {
             State::Connected(transport) => Some(transport),
             State::Connecting { .. } => None,
         }
@@ -76,7 +76,7 @@ impl Buses {
 
     /// Why there is no connection yet.
     pub fn error(&self, bus: &BusConfig) -> Option<&BrokerError> {
-        match self.buses.get(bus)? {
+        match self.states.get(bus)? {
             State::Connecting { error } => error.as_ref(),
             State::Connected(_) => None,
         }
@@ -84,7 +84,7 @@ impl Buses {
 
     /// Every bus, and its connection.
     pub fn iter(&self) -> impl Iterator<Item = (&BusConfig, Option<&Arc<dyn Transport>>)> {
-        self.buses.keys().map(|bus| (bus, self.transport(bus)))
+        self.states.keys().map(|bus| (bus, self.transport(bus)))
     }
 
     /// Waits until something has changed. Cancel safe.
@@ -95,7 +95,7 @@ impl Buses {
             };
             let (bus, attempt) = ended?;
             // It may not be wanted any more.
-            let Some(state) = self.buses.get_mut(&bus) else {
+            let Some(state) = self.states.get_mut(&bus) else {
                 continue;
             };
             match attempt {

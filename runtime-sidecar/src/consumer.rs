@@ -8,6 +8,7 @@ mod batch;
 mod delivery;
 mod engine;
 mod hold;
+mod link;
 mod readiness;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::settings::Settings;
 use crate::supervise::{Hearts, RunError};
 
 pub use hold::jittered;
+pub use readiness::Suspicion;
 
 /// What one engine works from; replaced when the configuration changes.
 #[derive(Clone)]

@@ -144,6 +144,7 @@ impl Runtime {
         let manager = Manager::new(parts, config.clone(), Buses::new(connect));
         tasks.spawn("manager", manager.run(hearts.add("manager")));
 
+        let listen = listeners.intake.local_addr().ok();
         let intake = Intake::new(objects.clone(), metrics.clone(), clock, settings.clone());
         let (limits, heart) = (settings.http.clone(), hearts.add("intake"));
         let (stop, cut) = (stop_listening.clone(), abort.clone());
@@ -165,6 +166,7 @@ impl Runtime {
                 metrics,
                 hearts: hearts.clone(),
                 draining: stop_pulling.clone(),
+                drain_token: settings.drain_token.clone(),
                 set_log_filter: settings.set_log_filter.clone(),
             };
             let (limits, heart) = (settings.http.clone(), hearts.add("admin"));
@@ -176,6 +178,7 @@ impl Runtime {
         if let Some(listener) = listeners.ops {
             let ops = Ops {
                 objects: objects.clone(),
+                listen,
             };
             let (limits, heart) = (settings.http.clone(), hearts.add("ops"));
             let (stop, cut) = (stop_admin.clone(), stop_admin.clone());

@@ -34,6 +34,9 @@ Look at a running one (kubectl port-forward or exec):
   curl -X PUT :9901/log-level -d weir_sidecar=debug
   curl 127.0.0.1:9902/v1/objects/webhook/<name>/dead-letters
 
+Beside a handler, let its preStop hook GET :9901/drain with the header weir-drain-token (the value of
+WEIR_DRAIN_TOKEN): the handler then gets no new message, and ends when its calls have ended.
+
 SIGTERM ends it in order: no new connections, no new messages, running calls finish.
 SIGHUP reads the configuration now.
 
@@ -152,6 +155,9 @@ async fn serve(arguments: Arguments, set_log_filter: SetLogFilter) -> ExitCode {
     let settings = Settings {
         drain_delay: Duration::from_secs(arguments.drain_delay_seconds),
         drain_deadline: arguments.drain_seconds.map(Duration::from_secs),
+        drain_token: std::env::var("WEIR_DRAIN_TOKEN")
+            .ok()
+            .filter(|token| !token.is_empty()),
         refused_addresses: kubernetes_api().into_iter().collect(),
         set_log_filter: Some(set_log_filter),
         ..Settings::default()

@@ -360,7 +360,7 @@ impl Metrics {
         self.broker_connected.remove(&vec![("bus", bus.to_owned())]);
     }
 
-    /// Everything in the OpenMetrics text format.
+    /// Everything in the text format of `OpenMetrics`.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)

@@ -8,15 +8,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_broker::{Depth, WorkQueue};
 use weir_core::config::{ObjectConfig, VerifyConfig};
 use weir_core::object::{Kind, ObjectKey};
 
+use crate::consumer::Suspicion;
 use crate::intake::keys::{self, Keys};
 use crate::metrics::ObjectMetrics;
+
+/// Most lines about single messages of one object in [`LINES_PER`].
+const LINES: u32 = 20;
+
+/// See [`LINES`].
+const LINES_PER: Duration = Duration::from_secs(10);
 
 /// One object with one configuration.
 pub struct Object {
@@ -51,6 +60,7 @@ pub struct Shared {
     /// Whether the intake answers 429.
     pub full: AtomicBool,
     depth: Mutex<Option<Depth>>,
+    lines: Mutex<Option<(Instant, u32)>>,
     problems: Mutex<BTreeMap<&'static str, Problem>>,
 }
 
@@ -66,8 +76,6 @@ pub struct Problem {
 /// What a consumer is doing, for `/objects` and readiness.
 #[derive(Default)]
 pub struct ConsumerState {
-    /// There is one.
-    pub present: AtomicBool,
     /// Deliveries that are held.
     pub in_flight: AtomicUsize,
     /// It asks the broker for messages.
@@ -76,6 +84,30 @@ pub struct ConsumerState {
     pub throttled: AtomicBool,
     /// The handler answers; always true for targets.
     pub handler_ready: AtomicBool,
+    /// The way to tell its engine that the handler is about to end.
+    pub suspicion: Mutex<Option<Suspicion>>,
+}
+
+impl ConsumerState {
+    /// Whether the handler is about to end.
+    pub fn handler_is_leaving(&self) -> bool {
+        let suspicion = self
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        suspicion.as_ref().is_some_and(Suspicion::is_leaving)
+    }
+
+    /// The handler is about to end: it gets no new message until it has come back.
+    pub fn handler_leaves(&self) {
+        let suspicion = self
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(suspicion) = &*suspicion {
+            suspicion.leave();
+        }
+    }
 }
 
 impl Queue {
@@ -96,6 +128,7 @@ impl Shared {
             traffic: AtomicBool::new(true),
             full: AtomicBool::new(false),
             depth: Mutex::default(),
+            lines: Mutex::default(),
             problems: Mutex::default(),
         }
     }
@@ -142,15 +175,31 @@ impl Shared {
         self.set_problem("keys", problem);
     }
 
+    /// Whether a line about one message may be logged: at most [`LINES`] of them in
+    /// [`LINES_PER`], so that a storm does not drown everything else. The series count all.
+    pub fn may_log(&self) -> bool {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match &mut *lines {
+            Some((since, logged)) if now.duration_since(*since) < LINES_PER => {
+                *logged += 1;
+                *logged <= LINES
+            }
+            other => {
+                *other = Some((now, 1));
+                true
+            }
+        }
+    }
+
     /// Sets or clears what is wrong with one `part`. Logged when it changes.
     pub fn set_problem(&self, part: &'static str, problem: Option<Problem>) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.get(part).map(|known| known.reason) != problem.as_ref().map(|new| new.reason) {
-            match &problem {
-                Some(problem) => tracing::warn!(
-                    object = %self.key, reason = problem.reason, "{}", problem.message
-                ),
-                None => tracing::info!(object = %self.key, part, "works again"),
+            if let Some(problem) = &problem {
+                tracing::warn!(object = %self.key, reason = problem.reason, "{}", problem.message);
+            } else {
+                tracing::info!(object = %self.key, part, "works again");
             }
         }
         match problem {

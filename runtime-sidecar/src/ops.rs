@@ -26,6 +26,8 @@ const USUAL: usize = 50;
 pub struct Ops {
     /// What is served.
     pub objects: Objects,
+    /// Where this process takes messages in.
+    pub listen: Option<std::net::SocketAddr>,
 }
 
 /// Why there is no answer: a status, a word, a sentence.
@@ -35,7 +37,7 @@ impl Answer for Ops {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET {
             let message = "this server only shows things; use GET";
-            return refuse((
+            return refuse(&(
                 StatusCode::METHOD_NOT_ALLOWED,
                 reject::METHOD,
                 message.to_owned(),
@@ -49,7 +51,7 @@ impl Answer for Ops {
             .await
         {
             Ok(body) => reject::json(StatusCode::OK, &body),
-            Err(refusal) => refuse(refusal),
+            Err(refusal) => refuse(&refusal),
         }
     }
 }
@@ -66,7 +68,11 @@ impl Ops {
         let (kind, name, rest) = match rest {
             [] => {
                 let objects: Vec<Value> = snapshot.all.values().map(|it| describe(it)).collect();
-                return Ok(json!({"objects": objects}));
+                return Ok(json!({
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "listen": self.listen,
+                    "objects": objects,
+                }));
             }
             [kind, name, rest @ ..] => (*kind, *name, rest),
             [_] => {
@@ -109,21 +115,32 @@ async fn look(object: &Object, what: &[&str], query: &str) -> Result<Value, Refu
         .map_or(USUAL, |limit| limit as usize)
         .clamp(1, MOST);
     match what {
-        ["depth"] => Ok(depth(&queue.handle.depth().await.map_err(broker)?)),
+        ["depth"] => Ok(depth(
+            &queue.handle.depth().await.map_err(|error| broker(&error))?,
+        )),
         ["messages"] => Ok(page(
-            queue.handle.peek(after, limit).await.map_err(broker)?,
+            &queue
+                .handle
+                .peek(after, limit)
+                .await
+                .map_err(|error| broker(&error))?,
             stored_message,
         )),
         ["dead-letters"] => Ok(page(
-            queue
+            &queue
                 .handle
                 .dead_letters(after, limit)
                 .await
-                .map_err(broker)?,
+                .map_err(|error| broker(&error))?,
             dead_letter,
         )),
         ["dead-letters", id] => {
-            let letter = queue.handle.dead_letter(id).await.map_err(broker)?;
+            let id = &percent_decoded(id);
+            let letter = queue
+                .handle
+                .dead_letter(id)
+                .await
+                .map_err(|error| broker(&error))?;
             let letter =
                 letter.ok_or_else(|| not_found(format!("there is no dead letter {id}")))?;
             Ok(dead_letter(&letter))
@@ -145,7 +162,7 @@ pub fn depth(depth: &Depth) -> Value {
     })
 }
 
-fn page<T>(page: Page<T>, show: fn(&T) -> Value) -> Value {
+fn page<T>(page: &Page<T>, show: fn(&T) -> Value) -> Value {
     let items: Vec<Value> = page.items.iter().map(show).collect();
     json!({"items": items, "next": page.next})
 }
@@ -200,11 +217,31 @@ fn number(query: &str, name: &str) -> Result<Option<u64>, Refusal> {
     })
 }
 
+/// A segment of a path as its sender meant it; what is no UTF-8 finds nothing.
+fn percent_decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let decoded = (first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(decoded.unwrap_or(first));
+        rest = if decoded.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn not_found(message: String) -> Refusal {
     (StatusCode::NOT_FOUND, reject::NOT_FOUND, message)
 }
 
-fn broker(error: BrokerError) -> Refusal {
+fn broker(error: &BrokerError) -> Refusal {
     (
         StatusCode::SERVICE_UNAVAILABLE,
         error.reason(),
@@ -212,6 +249,6 @@ fn broker(error: BrokerError) -> Refusal {
     )
 }
 
-fn refuse((status, reason, message): Refusal) -> Response<Full<Bytes>> {
-    reject::json(status, &json!({"error": reason, "message": message}))
+fn refuse((status, reason, message): &Refusal) -> Response<Full<Bytes>> {
+    reject::json(*status, &json!({"error": reason, "message": message}))
 }

@@ -3,6 +3,8 @@
 //!
 //! The three listeners (intake, admin, ops) differ only in their [`Answer`].
 
+mod head;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -20,12 +22,15 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::settings::HttpLimits;
 use crate::supervise::{Heart, PanicAlarm, RunError, TICK, panicked};
+
+/// What a connection without a request gets where places are short.
+const CROWDED_IDLE: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 pub trait Answer: Send + Sync + 'static {
@@ -46,7 +51,13 @@ pub async fn serve<A: Answer>(
     abort: CancellationToken,
 ) -> Result<(), RunError> {
     let alarm = CancellationToken::new();
-    let builder = Arc::new(builder(limits, alarm.clone()));
+    let shared = Arc::new(Shared {
+        answer,
+        builder: builder(limits, alarm.clone()),
+        limits: limits.clone(),
+        served: Semaphore::new(limits.served),
+        stop: stop.clone(),
+    });
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
@@ -62,10 +73,9 @@ pub async fn serve<A: Answer>(
         tokio::select! {
             (accepted, slot) = accept => match accepted {
                 Ok((stream, _peer)) => {
-                    let (answer, builder) = (answer.clone(), builder.clone());
-                    let (limits, stop) = (limits.clone(), stop.clone());
+                    let shared = shared.clone();
                     connections.spawn(async move {
-                        connection(stream, answer, &builder, &limits, stop).await;
+                        shared.connection(stream).await;
                         drop(slot);
                     });
                 }
@@ -113,7 +123,7 @@ fn builder(limits: &HttpLimits, alarm: CancellationToken) -> auto::Builder<Tasks
         .http1()
         .timer(TokioTimer::new())
         // Counts from the end of the request before, so this is what a kept-alive connection gets.
-        // The first head of a connection is held to `header_deadline` below.
+        // The first head of a connection is held to `header_deadline` before it is served.
         .header_read_timeout(limits.idle)
         .max_headers(limits.header_count)
         .max_buf_size(limits.header_bytes);
@@ -150,50 +160,91 @@ where
     }
 }
 
-async fn connection<A: Answer>(
-    stream: TcpStream,
+/// What all connections of a server share.
+struct Shared<A> {
     answer: Arc<A>,
-    builder: &auto::Builder<Tasks>,
-    limits: &HttpLimits,
+    builder: auto::Builder<Tasks>,
+    limits: HttpLimits,
+    /// Connections that may be served at once; others wait where they cost next to nothing.
+    served: Semaphore,
     stop: CancellationToken,
-) {
-    let _ = stream.set_nodelay(true);
-    let activity = Arc::new(Activity::default());
-    let service = service_fn({
-        let activity = activity.clone();
-        move |request| {
-            let (answer, running) = (answer.clone(), activity.begin());
-            async move {
-                let response = answer.answer(request).await;
-                drop(running);
-                Ok::<_, Infallible>(response)
+}
+
+impl<A: Answer> Shared<A> {
+    /// One connection from its first byte to its end.
+    async fn connection(&self, stream: TcpStream) {
+        let deadline = self.limits.header_deadline;
+        let _ = stream.set_nodelay(true);
+        let head = async {
+            if !head::arrives(&stream, self.limits.header_bytes)
+                .await
+                .unwrap_or(false)
+            {
+                return None;
             }
+            self.served.acquire().await.ok()
+        };
+        let slot = tokio::select! {
+            biased;
+            slot = timeout(deadline, head) => slot.ok().flatten(),
+            () = self.stop.cancelled() => None,
+        };
+        if slot.is_some() {
+            // Boxed, so that a connection that waits is small.
+            Box::pin(self.serve(stream)).await;
         }
-    });
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut stopping = false;
-    // Silence before the first request is judged as a head that does not come.
-    let mut allowed = limits.header_deadline;
-    let mut seen = 0;
-    loop {
-        tokio::select! {
-            result = served.as_mut() => {
-                if let Err(error) = result {
-                    debug!(error = %error, "connection ended");
+    }
+
+    async fn serve(&self, stream: TcpStream) {
+        let activity = Arc::new(Activity::default());
+        let service = service_fn({
+            let activity = activity.clone();
+            let answer = self.answer.clone();
+            move |request| {
+                let (answer, running) = (answer.clone(), activity.begin());
+                async move {
+                    let response = answer.answer(request).await;
+                    drop(running);
+                    Ok::<_, Infallible>(response)
                 }
-                return;
             }
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                served.as_mut().graceful_shutdown();
-            }
-            () = tokio::time::sleep_until(Instant::now() + allowed) => {
-                let begun = activity.begun.load(Ordering::Relaxed);
-                if activity.running.load(Ordering::Relaxed) == 0 && begun == seen {
+        });
+        let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut stopping = false;
+        let mut idle_since = Instant::now();
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                result = served.as_mut() => {
+                    if let Err(error) = result {
+                        debug!(%error, "connection ended");
+                    }
                     return;
                 }
-                (seen, allowed) = (begun, limits.idle);
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = sleep(CROWDED_IDLE.min(self.limits.idle)) => {
+                    let begun = activity.begun.load(Ordering::Relaxed);
+                    let busy = activity.running.load(Ordering::Relaxed) > 0 || begun != seen;
+                    if busy {
+                        (seen, idle_since) = (begun, Instant::now());
+                    } else if idle_since.elapsed() >= self.idle_allowed() {
+                        return;
+                    }
+                }
             }
+        }
+    }
+
+    /// How long a connection may keep its place without a request.
+    fn idle_allowed(&self) -> Duration {
+        let crowded = self.served.available_permits() * 4 <= self.limits.served;
+        if crowded {
+            CROWDED_IDLE
+        } else {
+            self.limits.idle
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub readiness_interval: Duration,
     /// How often the configuration folder is looked at.
     pub config_interval: Duration,
+    /// What a caller of `/drain` must know; absent: 404.
+    pub drain_token: Option<String>,
     /// `PUT /log-level`; absent: 404.
     pub set_log_filter: Option<SetLogFilter>,
 }
@@ -41,6 +43,8 @@ pub struct Settings {
 pub struct HttpLimits {
     /// Connections at once; more wait in the kernel.
     pub connections: usize,
+    /// Connections at once that have sent the head of a request. Each takes about 17 KiB.
+    pub served: usize,
     /// A request's head must be complete by then.
     pub header_deadline: Duration,
     /// A request's body must be complete by then.
@@ -68,6 +72,7 @@ impl Default for Settings {
             housekeeping_interval: Duration::from_secs(1),
             readiness_interval: Duration::from_millis(250),
             config_interval: Duration::from_secs(1),
+            drain_token: None,
             set_log_filter: None,
         }
     }
@@ -76,7 +81,8 @@ impl Default for Settings {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            connections: 8192,
+            connections: 16 * 1024,
+            served: 2048,
             header_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(30),
             idle: Duration::from_secs(75),

@@ -6,6 +6,7 @@
 //! A bound of a block that several kinds share has one fixture, for the first kind that has it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -225,8 +226,8 @@ fn fixture(linter: &Linter, bases: &Bases, bound: &Bound) -> Result<String, Stri
     for other in others {
         // Hints are ours, not the server's.
         let other = other.split(": supported values").next().unwrap_or_default();
-        text += &format!("# expect: {other}\n");
+        let _ = writeln!(text, "# expect: {other}");
     }
-    text += &format!("# path: {path}\n{MARK}\n");
+    let _ = writeln!(text, "# path: {path}\n{MARK}");
     Ok(text + &serde_saphyr::to_string(&value).map_err(|error| error.to_string())?)
 }

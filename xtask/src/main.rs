@@ -75,3 +75,17 @@ fn root() -> PathBuf {
         .map(Path::to_path_buf)
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_files_are_as_the_code_makes_them() {
+        assert_eq!(
+            generate(&root(), true),
+            Ok(0),
+            "run `cargo run -p xtask -- generate`"
+        );
+    }
+}

@@ -65,7 +65,6 @@ pub(crate) const NO_MESSAGE: u32 = 10037;
 const NOT_ENABLED: u32 = 10076;
 const NOT_ENABLED_FOR_ACCOUNT: u32 = 10039;
 pub(crate) const STORAGE_EXCEEDED: u32 = 10047;
-const MESSAGE_TOO_LARGE: u32 = 10054;
 pub(crate) const STREAM_NAME_IN_USE: u32 = 10058;
 const STREAM_NOT_FOUND: u32 = 10059;
 pub(crate) const SUBJECTS_OVERLAP: u32 = 10065;
@@ -95,16 +94,11 @@ impl ApiError {
             (STREAM_NOT_FOUND | CONSUMER_NOT_FOUND, _) => BrokerError::Missing {
                 what: what.to_owned(),
             },
-            (
-                INSUFFICIENT_RESOURCES
-                | MEMORY_EXCEEDED
-                | STORAGE_EXCEEDED
-                | STORE_FAILED
-                | MESSAGE_TOO_LARGE,
-                _,
-            ) => BrokerError::Full {
-                what: format!("{what} ({})", self.description),
-            },
+            (INSUFFICIENT_RESOURCES | MEMORY_EXCEEDED | STORAGE_EXCEEDED | STORE_FAILED, _) => {
+                BrokerError::Full {
+                    what: format!("{what} ({})", self.description),
+                }
+            }
             (NOT_ENABLED | NOT_ENABLED_FOR_ACCOUNT, _) => BrokerError::Unsupported {
                 server: "NATS".to_owned(),
                 why: format!("{}; enable JetStream for this account", self.description),

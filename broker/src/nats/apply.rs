@@ -4,14 +4,17 @@
 //! not marked as this object's is never touched, and a consumer is never recreated, because that
 //! would deliver again what is in flight.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::api::{
     CONSUMER_EXISTS, ConsumerInfo, Done, Failure, PubAck, STREAM_NAME_IN_USE, SUBJECTS_OVERLAP,
     StreamInfo,
 };
 use super::codec::put;
-use super::connection::{Connection, parse};
+use super::connection::{Connection, REQUEST_TIMEOUT, parse};
 use super::topology::{
     FOR_EVER, Names, Owner, PERMITS, WORKERS, dead_stream, differing, is_of, is_orphaned, merged,
     orphaned, owner, permits, queue_stream, workers,
@@ -204,7 +207,7 @@ async fn consumer(
     Err(connection.unavailable(format!("{shown} is being changed by others")))
 }
 
-/// A limit of 0 pauses the workers, any other resumes them.
+/// A limit of 0 pauses the workers, any other resumes them. Returns when it has taken effect.
 async fn pause(
     connection: &Connection,
     spec: &QueueSpec,
@@ -212,25 +215,37 @@ async fn pause(
 ) -> Result<(), BrokerError> {
     let stream = Names::of(spec).stream;
     let shown = format!("consumer {WORKERS} of stream {stream}");
-    let Some(info) = read_consumer(connection, &stream, WORKERS).await? else {
-        return Err(BrokerError::Missing { what: shown });
-    };
     let wanted = spec.config.limit == 0;
-    if info.paused.unwrap_or(false) == wanted {
-        return Ok(());
+    let mut asked = false;
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let Some(info) = read_consumer(connection, &stream, WORKERS).await? else {
+            return Err(BrokerError::Missing { what: shown });
+        };
+        if info.paused.unwrap_or(false) == wanted {
+            return Ok(());
+        }
+        if !asked {
+            let body = if wanted {
+                json!({ "pause_until": FOR_EVER })
+            } else {
+                json!({})
+            };
+            let subject = format!("CONSUMER.PAUSE.{stream}.{WORKERS}");
+            connection
+                .api::<Done>("pause consumer", &subject, &body)
+                .await
+                .map_err(|failure| failure.told(&shown))?;
+            applied.repaired.push(format!("{stream}/{WORKERS}: paused"));
+            asked = true;
+            continue;
+        }
+        // A cluster answers before the consumer's leader has heard of it.
+        if Instant::now() >= until {
+            return Err(connection.unavailable(format!("{shown} does not pause")));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let body = if wanted {
-        json!({ "pause_until": FOR_EVER })
-    } else {
-        json!({})
-    };
-    let subject = format!("CONSUMER.PAUSE.{stream}.{WORKERS}");
-    connection
-        .api::<Done>("pause consumer", &subject, &body)
-        .await
-        .map_err(|failure| failure.told(&shown))?;
-    applied.repaired.push(format!("{stream}/{WORKERS}: paused"));
-    Ok(())
 }
 
 /// Makes exactly the permits 0 to `limit`.

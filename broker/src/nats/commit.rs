@@ -113,6 +113,8 @@ async fn run(connection: Connection, stream: String, mut queue: mpsc::Receiver<J
                 None => return,
             },
         };
+        // Those whom the last batch answered may have their next store ready in a moment.
+        tokio::task::yield_now().await;
         let mut bytes = first.store.size();
         let mut jobs = vec![first];
         while let Ok(job) = queue.try_recv() {

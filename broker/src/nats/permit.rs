@@ -27,7 +27,29 @@ use crate::task;
 const MOST_WAITING: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(500);
 
-type Waiter = oneshot::Sender<Result<String, BrokerError>>;
+type Waiter = oneshot::Sender<Result<Granted, BrokerError>>;
+
+/// A permit on its way to whoever asked. It goes back when they are not there any more.
+struct Granted {
+    reply: String,
+    /// `None` once it was taken.
+    back: Option<mpsc::UnboundedSender<String>>,
+}
+
+impl Granted {
+    fn taken(mut self) -> String {
+        self.back = None;
+        std::mem::take(&mut self.reply)
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            drop(back.send(std::mem::take(&mut self.reply)));
+        }
+    }
+}
 
 /// Hands out the permits of one stream to this process.
 pub(crate) struct Permits {
@@ -40,14 +62,17 @@ pub(crate) struct Permits {
 impl Permits {
     pub(crate) fn start(connection: Connection, stream: String) -> Self {
         let (waiters, queue) = mpsc::channel(MOST_WAITING);
+        // Holds at most the permits that were granted: bounded by the limit.
+        let (back, returned) = mpsc::unbounded_channel();
         let pump = Pump {
             connection: connection.clone(),
             stream: stream.clone(),
             waiting: VecDeque::new(),
             pulls: Pulls::default(),
             inbox: None,
+            back,
         };
-        let task = task::start(pump.run(queue));
+        let task = task::start(pump.run(queue, returned));
         Self {
             connection,
             stream,
@@ -64,7 +89,7 @@ impl Permits {
         };
         let (waiter, granted) = oneshot::channel();
         self.waiters.send(waiter).await.map_err(|_| gone())?;
-        let reply = granted.await.map_err(|_| gone())??;
+        let reply = granted.await.map_err(|_| gone())??.taken();
         Ok(Box::new(NatsPermit {
             connection: self.connection.clone(),
             shown: format!("consumer {PERMITS} of stream {}", self.stream),
@@ -85,10 +110,15 @@ struct Pump {
     waiting: VecDeque<Waiter>,
     pulls: Pulls,
     inbox: Option<Inbox>,
+    back: mpsc::UnboundedSender<String>,
 }
 
 impl Pump {
-    async fn run(mut self, mut queue: mpsc::Receiver<Waiter>) {
+    async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Waiter>,
+        mut returned: mpsc::UnboundedReceiver<String>,
+    ) {
         let mut link = self.connection.link();
         let mut paused_until = Instant::now();
         loop {
@@ -132,12 +162,18 @@ impl Pump {
                             paused_until = Instant::now() + PAUSE;
                         }
                     }
-                    Some(message) => self.grant(&message).await,
+                    Some(message) => {
+                        self.pulls.delivered(Instant::now());
+                        if let Some(reply) = message.reply {
+                            self.grant(reply.as_str().to_owned()).await;
+                        }
+                    }
                     None => {
                         self.inbox = None;
                         self.pulls.clear();
                     }
                 },
+                Some(reply) = returned.recv() => self.grant(reply).await,
                 changed = link.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -189,20 +225,18 @@ impl Pump {
     }
 
     /// Gives a permit to whoever has waited longest and still does.
-    async fn grant(&mut self, message: &Message) {
-        self.pulls.delivered(Instant::now());
-        let Some(reply) = message
-            .reply
-            .as_ref()
-            .map(|reply| reply.as_str().to_owned())
-        else {
-            return;
+    async fn grant(&mut self, reply: String) {
+        let mut granted = Granted {
+            reply,
+            back: Some(self.back.clone()),
         };
         while let Some(waiter) = self.waiting.pop_front() {
-            if waiter.send(Ok(reply.clone())).is_ok() {
+            let Err(Ok(refused)) = waiter.send(Ok(granted)) else {
                 return;
-            }
+            };
+            granted = refused;
         }
+        let reply = granted.taken();
         let back = Bytes::from_static(b"-NAK");
         if let Err(failure) = self
             .connection

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use weir_core::dead_letter::Failure;
 use weir_core::message::Message;
 
-use super::api::PubAck;
+use super::api::{Failure as Unsaid, PubAck};
 use super::apply::purge;
 use super::codec::{COPY, encode, encode_dead, put};
 use super::commit::{last, no_stream};
-use super::connection::parse;
+use super::connection::{REQUEST_TIMEOUT, parse};
 use super::group::{Guarded, Outcome};
 use super::queue::{Shared, whole_seconds};
 use super::read::delete_copy;
@@ -78,7 +78,8 @@ impl NatsLease {
             source,
             copy,
             span,
-            until: Mutex::new(Instant::now() + span),
+            // The server's clock began when it sent; ours must end first.
+            until: Mutex::new(Instant::now() + span * 9 / 10),
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }
@@ -131,19 +132,31 @@ impl NatsLease {
         }
     }
 
-    /// As [`NatsLease::say`]. A server that was killed may have forgotten the delivery, and does not
-    /// answer then: false.
+    /// As [`NatsLease::say`]. False when the server does not answer, as one does not that has
+    /// forgotten the delivery: it was killed, or its consumer was made anew.
     async fn say_if_known(
         &self,
         operation: &'static str,
         what: &'static str,
     ) -> Result<bool, BrokerError> {
-        if self.shared.connection.link().borrow().losses == self.losses {
-            return self.say(operation, what).await.map(|()| true);
-        }
-        match tokio::time::timeout(FORGOTTEN_AFTER, self.say(operation, what)).await {
-            Ok(said) => said.map(|()| true),
-            Err(_) => Ok(false),
+        let same = self.shared.connection.link().borrow().losses == self.losses;
+        let patience = if same {
+            REQUEST_TIMEOUT
+        } else {
+            FORGOTTEN_AFTER
+        };
+        let word = Bytes::from_static(what.as_bytes());
+        let said = self
+            .shared
+            .connection
+            .request(operation, &self.reply, None, word);
+        match tokio::time::timeout(patience, said).await {
+            Ok(Ok(_)) => Ok(true),
+            Err(_)
+            | Ok(Err(Unsaid::NoResponders | Unsaid::Broker(BrokerError::TimedOut { .. }))) => {
+                Ok(false)
+            }
+            Ok(Err(failure)) => Err(failure.told(&self.shared.names.shown())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `weir dlq`: what was given up, and why. Looking changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -35,7 +36,10 @@ async fn list(arguments: DlqList) -> Result<(), Failure> {
         while items.len() < arguments.limit {
             let limit = PAGE.min(arguments.limit - items.len());
             let from = after.map_or_else(String::new, |after: u64| format!("&after={after}"));
-            let path = format!("/v1/objects/{}/{name}/dead-letters?limit={limit}{from}", kind.lower());
+            let path = format!(
+                "/v1/objects/{}/{name}/dead-letters?limit={limit}{from}",
+                kind.lower()
+            );
             let page = place.ops(&path).await?;
             let found = page["items"].as_array().cloned().unwrap_or_default();
             items.extend(found.into_iter().map(|item| {
@@ -57,7 +61,10 @@ async fn list(arguments: DlqList) -> Result<(), Failure> {
     let now = SystemClock.now();
     print(arguments.output, &document, |d| table(d, now), names)?;
     if more {
-        eprintln!("more than {} dead letters; see the rest with --limit", arguments.limit);
+        eprintln!(
+            "more than {} dead letters; see the rest with --limit",
+            arguments.limit
+        );
     }
     Ok(())
 }
@@ -96,17 +103,25 @@ fn count(items: &[Value], by: By) -> Vec<Value> {
     for item in items {
         let key = match by {
             By::Reason => item["reason"].as_str().unwrap_or("-").to_owned(),
-            By::Status => item["lastStatus"].as_u64().map_or("-".into(), |status| status.to_string()),
+            By::Status => item["lastStatus"]
+                .as_u64()
+                .map_or("-".into(), |status| status.to_string()),
             By::Type => header(item, "ce-type").unwrap_or("-").to_owned(),
         };
         *counts.entry(key).or_default() += 1;
     }
-    counts.into_iter().map(|(key, count)| json!({ "key": key, "count": count })).collect()
+    counts
+        .into_iter()
+        .map(|(key, count)| json!({ "key": key, "count": count }))
+        .collect()
 }
 
 fn table(document: &Value, now: Timestamp) -> String {
     if let Some(counts) = document["counts"].as_array() {
-        let rows: Vec<_> = counts.iter().map(|c| vec![cell(&c["key"]), cell(&c["count"])]).collect();
+        let rows: Vec<_> = counts
+            .iter()
+            .map(|c| vec![cell(&c["key"]), cell(&c["count"])])
+            .collect();
         return columns(&["KEY", "COUNT"], &rows);
     }
     let items = document["items"].as_array().cloned().unwrap_or_default();
@@ -129,11 +144,21 @@ fn table(document: &Value, now: Timestamp) -> String {
             ]
         })
         .collect();
-    columns(&["OBJECT", "ID", "REASON", "ATTEMPTS", "STATUS", "AGE", "MESSAGE"], &rows)
+    columns(
+        &[
+            "OBJECT", "ID", "REASON", "ATTEMPTS", "STATUS", "AGE", "MESSAGE",
+        ],
+        &rows,
+    )
 }
 
 fn names(document: &Value) -> Vec<String> {
-    document["items"].as_array().into_iter().flatten().map(|item| cell(&item["id"])).collect()
+    document["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| cell(&item["id"]))
+        .collect()
 }
 
 fn cell(value: &Value) -> String {
@@ -166,13 +191,14 @@ fn details(letter: &Value) -> String {
         ("Answer", "answer"),
     ] {
         if !letter[field].is_null() && letter[field] != "" {
-            text += &format!("{label:12} {}\n", printable(&cell(&letter[field])));
+            let _ = writeln!(text, "{label:12} {}", printable(&cell(&letter[field])));
         }
     }
     if let Some(headers) = letter["headers"].as_array() {
         text += "Headers\n";
         for pair in headers {
-            text += &format!("  {}: {}\n", printable(&cell(&pair[0])), printable(&cell(&pair[1])));
+            let (name, value) = (cell(&pair[0]), cell(&pair[1]));
+            let _ = writeln!(text, "  {}: {}", printable(&name), printable(&value));
         }
     }
     let (body, encoding) = match letter["bodyBase64"].as_str() {
@@ -181,7 +207,13 @@ fn details(letter: &Value) -> String {
     };
     let body: String = body
         .chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect();
     text + &format!("Body{encoding}\n{body}\n")
 }

@@ -13,7 +13,11 @@ use crate::output::{columns, print};
 pub fn lint(arguments: &Lint) -> Result<(), Failure> {
     let files = files::read(&arguments.filenames)?;
     let manifests = Manifests::read(&files);
-    let errors = manifests.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    let errors = manifests
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .count();
     let document = json!({ "problems": manifests.problems, "objects": manifests.objects.len() });
     print(arguments.output, &document, table, names)?;
     let (seen, objects) = (files.len(), manifests.objects.len());
@@ -21,8 +25,10 @@ pub fn lint(arguments: &Lint) -> Result<(), Failure> {
         return Err(Failure::new(format!("{errors} errors in {seen} files")));
     }
     if objects == 0 {
-        return Err(Failure::new(format!("{seen} files hold no object of weir.dev"))
-            .next("is it the right folder? see examples/ for manifests"));
+        return Err(
+            Failure::new(format!("{seen} files hold no object of weir.dev"))
+                .next("is it the right folder? see examples/ for manifests"),
+        );
     }
     if arguments.output == Output::Table {
         eprintln!("{objects} objects in {seen} files: nothing wrong");
@@ -37,8 +43,14 @@ fn table(document: &Value) -> String {
         .flatten()
         .map(|problem| {
             let text = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
-            let line = problem["line"].as_u64().map_or_else(String::new, |line| format!(":{line}"));
-            let at = if text("path").is_empty() { String::new() } else { format!("{}: ", text("path")) };
+            let line = problem["line"]
+                .as_u64()
+                .map_or_else(String::new, |line| format!(":{line}"));
+            let at = if text("path").is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", text("path"))
+            };
             vec![
                 format!("{}{line}", text("file")),
                 text("object"),
@@ -47,7 +59,11 @@ fn table(document: &Value) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() { String::new() } else { columns(&["WHERE", "OBJECT", "SEVERITY", "PROBLEM"], &rows) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        columns(&["WHERE", "OBJECT", "SEVERITY", "PROBLEM"], &rows)
+    }
 }
 
 fn names(document: &Value) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! `weir run`: the manifests on this machine, with the operator's plans and the cluster's runtime.
 
+use std::io::IsTerminal as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,10 +31,16 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
     let began = Instant::now();
     let manifests = Manifests::read(&files::read(&arguments.filenames)?);
     for problem in &manifests.problems {
-        let line = problem.line.map_or_else(String::new, |line| format!(":{line}"));
+        let line = problem
+            .line
+            .map_or_else(String::new, |line| format!(":{line}"));
         eprintln!("{}{line}: {}: {problem}", problem.file, problem.object);
     }
-    let refused = manifests.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    let refused = manifests
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .count();
     if refused > 0 {
         return Err(Failure::new(format!("{refused} errors in the manifests"))
             .next("the API server would refuse them too; see them again with: weir lint -f ..."));
@@ -47,11 +54,19 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
         command: arguments.command.clone(),
         base_url: format!("http://{address}"),
     };
-    let folder = tempfile::Builder::new().prefix("weir-run-").tempdir().map_err(Failure::other)?;
+    let folder = tempfile::Builder::new()
+        .prefix("weir-run-")
+        .tempdir()
+        .map_err(Failure::other)?;
     let bus = bus(arguments.nats.as_deref());
-    let mut units = manifests.plan(&place(bus.clone(), &options.base_url, folder.path()), &options)?;
+    let mut units = manifests.plan(
+        &place(bus.clone(), &options.base_url, folder.path()),
+        &options,
+    )?;
 
-    let transport = weir_broker::connect(&bus, Arc::new(SystemClock)).await.map_err(Failure::other)?;
+    let transport = weir_broker::connect(&bus, Arc::new(SystemClock))
+        .await
+        .map_err(Failure::other)?;
     for unit in &units {
         write_keys(folder.path(), unit)?;
         topology(&*transport, unit).await?;
@@ -90,7 +105,11 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
 fn log(verbose: bool) {
     let fallback = if verbose { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(fallback));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 fn bus(nats: Option<&str>) -> BusConfig {
@@ -106,27 +125,45 @@ fn bus(nats: Option<&str>) -> BusConfig {
 
 async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|why| {
-        Failure::new(format!("cannot listen at {address}: {why}"))
-            .next(format!("another `weir run`? choose another address with {flag} 127.0.0.1:PORT"))
+        Failure::new(format!("cannot listen at {address}: {why}")).next(format!(
+            "another `weir run`? choose another address with {flag} 127.0.0.1:PORT"
+        ))
     })
 }
 
 /// Keys are files, because that is what they are in a pod. Only this user can read them, and they go
 /// when the folder goes.
 fn write_keys(folder: &Path, unit: &Unit) -> Result<(), Failure> {
-    let verify = unit.config.intake.as_ref().and_then(|intake| intake.verify.as_ref());
+    let verify = unit
+        .config
+        .intake
+        .as_ref()
+        .and_then(|intake| intake.verify.as_ref());
     let Some(verify) = verify else { return Ok(()) };
     let keys = Path::new(&verify.keys_dir);
-    debug_assert!(keys.starts_with(folder), "keys stay in the folder of this run");
+    debug_assert!(
+        keys.starts_with(folder),
+        "keys stay in the folder of this run"
+    );
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(keys).map_err(Failure::other)?;
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(keys)
+        .map_err(Failure::other)?;
     for (name, content) in &unit.keys {
-        let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+        let plain = Path::new(name)
+            .file_name()
+            .is_some_and(|file| file == name.as_str());
         if !plain {
             return Err(Failure::new(format!("`{name}` is no key of a Secret")));
         }
         let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(keys.join(name));
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(keys.join(name));
         let mut file = file.map_err(Failure::other)?;
         std::io::Write::write_all(&mut file, content).map_err(Failure::other)?;
     }
@@ -141,7 +178,9 @@ async fn topology(transport: &dyn Transport, unit: &Unit) -> Result<(), Failure>
             Err(why @ (BrokerError::Unreachable { .. } | BrokerError::TimedOut { .. }))
                 if Instant::now() > deadline =>
             {
-                return Err(Failure::other(why).next("is the server running, with JetStream (-js)?"));
+                return Err(
+                    Failure::other(why).next("is the server running, with JetStream (-js)?")
+                );
             }
             Err(why) if why.is_transient() => sleep(Duration::from_millis(50)).await,
             Err(why) => return Err(Failure::other(why)),
@@ -151,7 +190,9 @@ async fn topology(transport: &dyn Transport, unit: &Unit) -> Result<(), Failure>
 
 /// The process to start for a unit, with a port that the configuration then names.
 fn handler(unit: &mut Unit) -> Result<Option<Handler>, Failure> {
-    let Some(Source::Command { line, folder }) = unit.handler.clone() else { return Ok(None) };
+    let Some(Source::Command { line, folder }) = unit.handler.clone() else {
+        return Ok(None);
+    };
     let port = free_port()?;
     if let Some(consumer) = &mut unit.config.consumer {
         let readiness_path = match &consumer.target {
@@ -159,7 +200,10 @@ fn handler(unit: &mut Unit) -> Result<Option<Handler>, Failure> {
             TargetConfig::Url { .. } => None,
         };
         let url = format!("http://127.0.0.1:{port}{}", unit.path);
-        consumer.target = TargetConfig::Handler { url, readiness_path };
+        consumer.target = TargetConfig::Handler {
+            url,
+            readiness_path,
+        };
     }
     Ok(Some(Handler {
         name: unit.config.object.name.clone(),
@@ -176,7 +220,10 @@ fn announce(units: &[Unit], arguments: &Run, began: Instant) {
         None => "messages live in memory until this ends; --nats URL keeps them".to_owned(),
     };
     let ms = began.elapsed().as_millis();
-    eprintln!("weir {}: ready after {ms} ms; {kept}", env!("CARGO_PKG_VERSION"));
+    eprintln!(
+        "weir {}: ready after {ms} ms; {kept}",
+        env!("CARGO_PKG_VERSION")
+    );
     for unit in units {
         let object = &unit.config.object;
         let to = match (&unit.handler, &unit.config.consumer) {
@@ -187,15 +234,26 @@ fn announce(units: &[Unit], arguments: &Run, began: Instant) {
             },
             (None, None) => "nothing".to_owned(),
         };
-        eprintln!("  {}/{}  {}  ->  {to}", object.kind.lower(), object.name, unit.url);
+        eprintln!(
+            "  {}/{}  {}  ->  {to}",
+            object.kind.lower(),
+            object.name,
+            unit.url
+        );
         if let Some(secret) = &unit.missing_secret {
-            eprintln!("    Secret {secret} is not in the files: requests are answered 503; add it to -f");
+            eprintln!(
+                "    Secret {secret} is not in the files: requests are answered 503; add it to -f"
+            );
         }
     }
     if let Some(unit) = units.first() {
         let object = &unit.config.object;
         let (kind, name) = (object.kind.lower(), &object.name);
-        let signed = unit.config.intake.as_ref().is_some_and(|intake| intake.verify.is_some());
+        let signed = unit
+            .config
+            .intake
+            .as_ref()
+            .is_some_and(|intake| intake.verify.is_some());
         let sign = if signed { " --sign-with file:KEY" } else { "" };
         let ops = if arguments.ops.to_string() == "127.0.0.1:9401" {
             String::new()

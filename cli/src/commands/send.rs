@@ -32,7 +32,12 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
     let mut request = Request::post(format!("/{}/{name}", kind.plural())).header("host", "weir");
     let content_type = arguments.content_type.clone().unwrap_or_else(|| {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
-        if is_json { "application/json" } else { "application/octet-stream" }.to_owned()
+        if is_json {
+            "application/json"
+        } else {
+            "application/octet-stream"
+        }
+        .to_owned()
     });
     request = request.header("content-type", content_type);
     if let Some(delay) = arguments.delay {
@@ -50,9 +55,9 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
             request = request.header(name, value);
         }
     }
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|why| {
-        Failure::usage(format!("a header cannot be sent: {why}"))
-    })?;
+    let request = request
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|why| Failure::usage(format!("a header cannot be sent: {why}")))?;
 
     let place = Place::find(&arguments.place).await?;
     let (status, answer) = place.request(Side::Data, request).await?;
@@ -66,7 +71,15 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
 
 fn table(document: &Value) -> String {
     let repeated = document["duplicate"].as_bool().unwrap_or(false);
-    format!("{}{}", text(document, "id"), if repeated { "  (known: nothing was stored)" } else { "" })
+    format!(
+        "{}{}",
+        text(document, "id"),
+        if repeated {
+            "  (known: nothing was stored)"
+        } else {
+            ""
+        }
+    )
 }
 
 fn text(document: &Value, field: &str) -> String {

@@ -1,5 +1,7 @@
 //! `weir version`.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::args::Version;
@@ -16,14 +18,17 @@ pub async fn version(arguments: Version) -> Result<(), Failure> {
     {
         document["runtime"] = json!({ "version": objects["version"], "at": place.describe() });
     }
-    print(arguments.output, &document, table, |d| vec![d["client"].as_str().unwrap_or("").into()])
+    print(arguments.output, &document, table, |d| {
+        vec![d["client"].as_str().unwrap_or("").into()]
+    })
 }
 
 fn table(document: &Value) -> String {
     let part = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut text = format!("client   {}\n", part(&document["client"]));
     if let Some(runtime) = document.get("runtime") {
-        text += &format!("runtime  {} ({})\n", part(&runtime["version"]), part(&runtime["at"]));
+        let (version, at) = (part(&runtime["version"]), part(&runtime["at"]));
+        let _ = writeln!(text, "runtime  {version} ({at})");
     }
     text
 }

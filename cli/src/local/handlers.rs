@@ -85,7 +85,11 @@ impl Handler {
             } else {
                 (pause * 2).min(Duration::from_secs(10))
             };
-            eprintln!("{}: starting it again in {} ms", self.name, pause.as_millis());
+            eprintln!(
+                "{}: starting it again in {} ms",
+                self.name,
+                pause.as_millis()
+            );
             tokio::select! {
                 () = sleep(pause) => {}
                 () = stop.cancelled() => {}
@@ -94,7 +98,10 @@ impl Handler {
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        let (program, arguments) = self.line.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let (program, arguments) = self
+            .line
+            .split_first()
+            .ok_or(std::io::ErrorKind::InvalidInput)?;
         Command::new(program)
             .args(arguments)
             .current_dir(&self.folder)
@@ -131,7 +138,10 @@ async fn end(child: &mut Child) {
         // The group, so that a shell's own children end too. `kill` is a program because this
         // workspace has no unsafe code.
         let group = format!("-{pid}");
-        let told = Command::new("kill").args(["-TERM", "--", &group]).status().await;
+        let told = Command::new("kill")
+            .args(["-TERM", "--", &group])
+            .status()
+            .await;
         if told.is_ok() && timeout(GRACE, child.wait()).await.is_ok() {
             return;
         }
@@ -150,7 +160,9 @@ async fn echo(name: &str, stream: Option<impl AsyncRead + Unpin>) {
 /// A port of this machine that is free now.
 pub fn free_port() -> Result<u16, Failure> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    bound.map(|address| address.port()).map_err(|why| Failure::new(format!("no free port: {why}")))
+    bound
+        .map(|address| address.port())
+        .map_err(|why| Failure::new(format!("no free port: {why}")))
 }
 
 /// Splits a command as a shell would, for the common cases: spaces, quotes, backslashes. Nothing is
@@ -179,7 +191,9 @@ pub fn split(command: &str) -> Result<Vec<String>, Failure> {
         }
     }
     if quote.is_some() {
-        return Err(Failure::usage(format!("a quote is not closed in `{command}`")));
+        return Err(Failure::usage(format!(
+            "a quote is not closed in `{command}`"
+        )));
     }
     if started {
         words.push(word);
@@ -198,7 +212,10 @@ mod tests {
     fn commands_split_at_spaces_outside_quotes() {
         let split = |text| split(text).unwrap();
         assert_eq!(split("python3  handler.py"), ["python3", "handler.py"]);
-        assert_eq!(split(r#"sh -c 'a "b" c' "d e" f\ g ''"#), ["sh", "-c", "a \"b\" c", "d e", "f g", ""]);
+        assert_eq!(
+            split(r#"sh -c 'a "b" c' "d e" f\ g ''"#),
+            ["sh", "-c", "a \"b\" c", "d e", "f g", ""]
+        );
         assert_eq!(split("'a'b\"c\""), ["abc"]);
     }
 

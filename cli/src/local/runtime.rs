@@ -32,12 +32,19 @@ pub async fn serve(
 ) -> Result<(), Failure> {
     // Held until the end: without a sender the runtime would take the configuration as final.
     let (_publish, updates) = watch::channel(Config::of(configs));
-    let settings = Settings { allow_loopback_targets: true, ..Settings::default() };
+    let settings = Settings {
+        allow_loopback_targets: true,
+        ..Settings::default()
+    };
     weir_sidecar::run(
         ConfigSource::Updates(updates),
         Arc::new(Shared(transport)),
         Arc::new(SystemClock),
-        Listeners { intake: data, admin: None, ops: Some(ops) },
+        Listeners {
+            intake: data,
+            admin: None,
+            ops: Some(ops),
+        },
         settings,
         shutdown,
     )

@@ -75,11 +75,17 @@ impl Manifests {
             Document::QueueConsumer(queue) => Object::QueueConsumer(*queue),
             Document::Webhook(webhook) => Object::Webhook(*webhook),
             Document::Other(value) => {
-                let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let name = value["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
                 match value["kind"].as_str() {
                     Some("Secret") => self.secrets.entry(name).or_default().extend(data(&value)),
                     Some("ConfigMap") => {
-                        self.config_maps.entry(name).or_default().extend(data(&value));
+                        self.config_maps
+                            .entry(name)
+                            .or_default()
+                            .extend(data(&value));
                     }
                     _ => {}
                 }
@@ -99,15 +105,22 @@ impl Manifests {
         for (object, folder) in &self.objects {
             let about = About::of(object);
             let plan = object.decide(&world).map_err(|why| {
-                Failure::new(format!("{}: {}: {}", about.title, why.reason.as_str(), why.message))
+                Failure::new(format!(
+                    "{}: {}: {}",
+                    about.title,
+                    why.reason.as_str(),
+                    why.message
+                ))
             })?;
-            if let Some(handles) = about.handles {
-                units.push(self.unit(plan, &about, handles, folder, options)?);
+            if about.takes_messages {
+                units.push(self.unit(plan, &about, folder, options)?);
             }
         }
         if units.is_empty() {
-            return Err(Failure::usage("the files hold no Webhook and no QueueConsumer")
-                .next("weir run -f examples/scalable-webhook shows one"));
+            return Err(
+                Failure::usage("the files hold no Webhook and no QueueConsumer")
+                    .next("weir run -f examples/scalable-webhook shows one"),
+            );
         }
         options.refuse_unused(&units)?;
         Ok(units)
@@ -117,19 +130,24 @@ impl Manifests {
         &self,
         plan: Plan,
         about: &About<'_>,
-        handles: Option<&Handler>,
         folder: &Path,
         options: &Options,
     ) -> Result<Unit, Failure> {
         let mut config = match (plan.config.runtime, plan.config.worker) {
             (Some(runtime), worker) => ObjectConfig {
-                consumer: worker.and_then(|worker| worker.consumer).or(runtime.consumer.clone()),
+                consumer: worker
+                    .and_then(|worker| worker.consumer)
+                    .or(runtime.consumer.clone()),
                 ..runtime
             },
             (None, Some(worker)) => worker,
             (None, None) => return Err(Failure::new(format!("{}: nothing to run", about.title))),
         };
-        let keys_dir = config.intake.as_ref().and_then(|i| i.verify.as_ref()).map(|v| &v.keys_dir);
+        let keys_dir = config
+            .intake
+            .as_ref()
+            .and_then(|i| i.verify.as_ref())
+            .map(|v| &v.keys_dir);
         let (mut keys, mut missing_secret) = (BTreeMap::new(), None);
         if keys_dir.is_some() {
             match about.secret.and_then(|name| self.secrets.get(name)) {
@@ -139,23 +157,32 @@ impl Manifests {
         }
         let mut source = None;
         let mut environment = Vec::new();
-        if let Some(handler) = handles {
+        if let Some(handler) = about.handler {
             source = Some(options.source(about, folder)?);
             environment = self.environment(handler);
             if let (Some(consumer), Some(Source::Url(url))) = (&mut config.consumer, &source) {
                 // An address on the command line is used as it is; it may have a path of its own.
-                consumer.target =
-                    TargetConfig::Handler { url: url.clone(), readiness_path: None };
+                consumer.target = TargetConfig::Handler {
+                    url: url.clone(),
+                    readiness_path: None,
+                };
             }
         }
         let queue = plan.topology.into_iter().next();
         Ok(Unit {
             queue: queue.ok_or_else(|| Failure::new(format!("{}: no queue", about.title)))?,
-            url: format!("{}/{}/{}", options.base_url, config.object.kind.plural(), about.name),
+            url: format!(
+                "{}/{}/{}",
+                options.base_url,
+                config.object.kind.plural(),
+                about.name
+            ),
             config,
             handler: source,
             environment,
-            path: handles.map_or_else(|| "/".to_owned(), |handler| handler.path.clone()),
+            path: about
+                .handler
+                .map_or_else(|| "/".to_owned(), |handler| handler.path.clone()),
             keys,
             missing_secret,
         })
@@ -168,7 +195,10 @@ impl Manifests {
         let mut known = Vec::new();
         for from in handler["envFrom"].as_array().into_iter().flatten() {
             let prefix = from["prefix"].as_str().unwrap_or_default();
-            for (field, all) in [("secretRef", &self.secrets), ("configMapRef", &self.config_maps)] {
+            for (field, all) in [
+                ("secretRef", &self.secrets),
+                ("configMapRef", &self.config_maps),
+            ] {
                 let found = from[field]["name"].as_str().and_then(|name| all.get(name));
                 for (key, value) in found.into_iter().flatten() {
                     known.push((format!("{prefix}{key}"), text(value)));
@@ -184,7 +214,10 @@ impl Manifests {
             ]
             .into_iter()
             .find_map(|(at, all)| all.get(at["name"].as_str()?)?.get(at["key"].as_str()?));
-            let value = variable["value"].as_str().map(str::to_owned).or(referenced.map(text));
+            let value = variable["value"]
+                .as_str()
+                .map(str::to_owned)
+                .or(referenced.map(text));
             known.extend(value.map(|value| (name, value)));
         }
         known
@@ -211,8 +244,10 @@ fn data(value: &Value) -> BTreeMap<String, Vec<u8>> {
 struct About<'a> {
     title: String,
     name: String,
-    /// Outer: takes messages; inner: has a handler of its own.
-    handles: Option<Option<&'a Handler>>,
+    /// It has a queue.
+    takes_messages: bool,
+    /// The handler of its own.
+    handler: Option<&'a Handler>,
     secret: Option<&'a str>,
     run: Option<&'a str>,
 }
@@ -225,21 +260,29 @@ impl<'a> About<'a> {
             Object::Webhook(webhook) => ("webhook", &webhook.metadata),
         };
         let name = metadata.name.clone().unwrap_or_default();
-        let (handles, secret) = match object {
+        let (handler, secret) = match object {
             Object::MessageBus(_) => (None, None),
-            Object::QueueConsumer(queue) => (Some(queue.spec.handler.as_ref()), None),
+            Object::QueueConsumer(queue) => (queue.spec.handler.as_ref(), None),
             Object::Webhook(webhook) => (
-                Some(webhook.spec.handler.as_ref()),
-                webhook.spec.verify.secret_ref.as_ref().map(|secret| secret.name.as_str()),
+                webhook.spec.handler.as_ref(),
+                webhook
+                    .spec
+                    .verify
+                    .secret_ref
+                    .as_ref()
+                    .map(|secret| secret.name.as_str()),
             ),
         };
         let annotations = metadata.annotations.as_ref();
         Self {
             title: format!("{kind}/{name}"),
             name,
-            handles,
+            takes_messages: !matches!(object, Object::MessageBus(_)),
+            handler,
             secret,
-            run: annotations.and_then(|all| all.get(RUN_ANNOTATION)).map(String::as_str),
+            run: annotations
+                .and_then(|all| all.get(RUN_ANNOTATION))
+                .map(String::as_str),
         }
     }
 }
@@ -262,10 +305,16 @@ impl Options {
         }
         if !self.command.is_empty() {
             let folder = PathBuf::from(".");
-            return Ok(Source::Command { line: self.command.clone(), folder });
+            return Ok(Source::Command {
+                line: self.command.clone(),
+                folder,
+            });
         }
         if let Some(line) = about.run {
-            return Ok(Source::Command { line: split(line)?, folder: folder.to_owned() });
+            return Ok(Source::Command {
+                line: split(line)?,
+                folder: folder.to_owned(),
+            });
         }
         Err(Failure::usage(format!("{} has no handler on this machine; its image is not run here", about.title)).next(format!(
             "add `-- COMMAND`, --handler {}=http://127.0.0.1:PORT, or the annotation {RUN_ANNOTATION}: python3 handler.py",
@@ -276,16 +325,23 @@ impl Options {
     fn refuse_unused(&self, units: &[Unit]) -> Result<(), Failure> {
         let known = |name: &String| units.iter().any(|unit| unit.config.object.name == *name);
         if let Some(name) = self.named.keys().find(|name| !known(name)) {
-            let names: Vec<_> = units.iter().map(|unit| unit.config.object.name.as_str()).collect();
-            return Err(Failure::usage(format!("--handler {name}=...: no object has that name"))
-                .next(format!("objects in the files: {}", names.join(", "))));
+            let names: Vec<_> = units
+                .iter()
+                .map(|unit| unit.config.object.name.as_str())
+                .collect();
+            return Err(
+                Failure::usage(format!("--handler {name}=...: no object has that name"))
+                    .next(format!("objects in the files: {}", names.join(", "))),
+            );
         }
         let handled = units.iter().filter(|unit| {
             matches!(unit.handler, Some(Source::Command { .. })) && !self.command.is_empty()
         });
         if handled.count() > 1 {
-            return Err(Failure::usage("one command cannot be told apart for several objects")
-                .next("give each its own: --handler NAME=URL, or the annotation weir.dev/run"));
+            return Err(
+                Failure::usage("one command cannot be told apart for several objects")
+                    .next("give each its own: --handler NAME=URL, or the annotation weir.dev/run"),
+            );
         }
         Ok(())
     }
@@ -300,4 +356,3 @@ pub fn place(bus: BusConfig, base_url: &str, keys: &Path) -> Local {
         keys_dir: keys.display().to_string(),
     }
 }
-

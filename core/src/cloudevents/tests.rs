@@ -318,6 +318,22 @@ fn depth_count_and_size_are_bounded() {
     assert_eq!(reason(structured(&nested(200_000))), "NotJson");
     assert!(structured(&event(&format!(r#","data":"{}\"[""#, "[".repeat(1000)))).is_ok());
 
+    // Brackets in strings are text, wherever the string seems to end.
+    let escaped = r#","subject":"\"[","#;
+    assert!(structured(&event(&format!(r#","data":"\"{}""#, "[".repeat(1000)))).is_ok());
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    assert_eq!(
+        reason(structured(&event(&format!(r#"{escaped}"data":{deep}"#)))),
+        "NotJson"
+    );
+    let deep = r#"["]","#.repeat(200) + "1" + &"]".repeat(200);
+    assert_eq!(
+        reason(structured(&event(&format!(r#","data":{deep}"#)))),
+        "NotJson"
+    );
+    let siblings = format!("[{}]", vec!["[{}]"; 500].join(","));
+    assert!(structured(&event(&format!(r#","data":{siblings}"#))).is_ok());
+
     let many: Vec<String> = (0..97).map(|i| format!(",\"a{i}\":1")).collect();
     assert_eq!(reason(structured(&event(&many.concat()))), "TooManyHeaders");
     let long = event(&format!(r#","subject":"{}""#, "é".repeat(3000)));

@@ -144,6 +144,24 @@ fn a_late_refusal_of_an_old_call_changes_nothing_once_the_trial_runs() {
 }
 
 #[test]
+fn calls_that_outlive_a_closing_still_count_against_the_limit() {
+    let mut gate = Gate::new(4);
+    let mut old = take(&mut gate, Duration::ZERO);
+    gate.refused(old.remove(0), Duration::ZERO, None, 1.0);
+    let now = FIRST_PAUSE;
+    for _ in 0..10 {
+        let slot = gate.start(now).unwrap();
+        gate.succeeded(slot);
+    }
+    assert!(!gate.is_restricted());
+    assert_eq!((gate.running(), gate.allowance(now)), (3, 1));
+    for slot in old {
+        gate.other_outcome(slot);
+    }
+    assert_eq!(gate.allowance(now), 4);
+}
+
+#[test]
 fn while_the_gate_is_closed_the_longest_retry_after_of_the_storm_counts() {
     let mut gate = Gate::new(3);
     let mut storm = take(&mut gate, Duration::ZERO).into_iter();
@@ -179,6 +197,12 @@ fn a_new_limit_holds_for_the_next_call_and_keeps_the_gate_as_open_as_it_was() {
     let now = refuse(&mut gate, Duration::ZERO, None, 1.0);
     gate.set_max(20);
     assert_eq!(gate.allowance(now), 1);
+    for _ in 0..3 {
+        let slot = gate.start(now).unwrap();
+        gate.succeeded(slot);
+    }
+    gate.set_max(10);
+    assert_eq!(gate.allowance(now), 4);
     gate.set_max(0);
     assert_eq!(gate.allowance(now), 0);
     gate.set_max(3);

@@ -61,11 +61,7 @@ pub(super) fn check(validator: &Validator, schema: &Value, value: &Value) -> Vec
         .collect();
     // The library goes by keyword; readers go by field.
     findings.sort_by(|left, right| left.path.cmp(&right.path));
-    let found = findings
-        .iter()
-        .map(|finding| finding.path.clone())
-        .collect();
-    walk(schema, value, "", &found, &mut findings);
+    walk(schema, value, "", &mut findings);
     findings
 }
 
@@ -194,24 +190,17 @@ fn bounded(text: &str) -> String {
 
 /// What JSON schema does not say: lists whose entries must differ, sets by value and maps by key, and
 /// numbers too large to be whole.
-fn walk(
-    schema: &Value,
-    value: &Value,
-    path: &str,
-    found: &HashSet<String>,
-    findings: &mut Vec<Finding>,
-) {
+fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {
     if findings.len() > MAX_PROBLEMS {
         return;
     }
     match value {
-        Value::Number(number) if number.is_f64() && !found.contains(path) => {
-            if schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true {
-                findings.push(Finding::blocking(
-                    path,
-                    "must be of type integer: \"number\"",
-                ));
-            }
+        Value::Number(number) if number.is_f64() && whole_only(schema) => {
+            findings.retain(|finding| finding.path != path);
+            findings.push(Finding::blocking(
+                path,
+                "must be of type integer: \"number\"",
+            ));
         }
         Value::Object(object) => {
             for (name, child) in object {
@@ -220,7 +209,7 @@ fn walk(
                     schema => schema,
                 };
                 if schema.is_object() {
-                    walk(schema, child, &join(path, name), found, findings);
+                    walk(schema, child, &join(path, name), findings);
                 }
             }
         }
@@ -233,11 +222,15 @@ fn walk(
                 {
                     findings.push(Finding::new(&here, format!("Duplicate value: {key}")));
                 }
-                walk(&schema["items"], item, &here, found, findings);
+                walk(&schema["items"], item, &here, findings);
             }
         }
         _ => {}
     }
+}
+
+fn whole_only(schema: &Value) -> bool {
+    schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true
 }
 
 fn key_of(schema: &Value, item: &Value) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! Fields that the schema does not know: an error, as with the server's strict validation.
+//! Fields that the schema does not know: an error, as with the server's strict validation. And nulls.
 
 use serde_json::Value;
 
@@ -10,6 +10,44 @@ pub(super) fn fields(schema: &Value, value: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     walk(schema, value, "", &mut findings);
     findings
+}
+
+/// Nulls where no default takes their place. Some ways to write an object take them away, others
+/// (server-side apply) refuse them.
+pub(super) fn nulls(schema: &Value, value: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    find_nulls(schema, value, "", &mut findings);
+    findings
+}
+
+fn find_nulls(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {
+    match value {
+        Value::Null if schema["type"].is_string() && schema.get("default").is_none() => {
+            findings.push(Finding::new(
+                path,
+                "null is not a value: leave the field out",
+            ));
+        }
+        Value::Object(object) => {
+            for (name, child) in object {
+                let property = &schema["properties"][name];
+                if property.is_object() {
+                    find_nulls(property, child, &join(path, name), findings);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_nulls(
+                    &schema["items"],
+                    item,
+                    &format!("{path}[{index}]"),
+                    findings,
+                );
+            }
+        }
+        _ => {}
+    }
 }
 
 fn walk(schema: &Value, value: &Value, path: &str, findings: &mut Vec<Finding>) {

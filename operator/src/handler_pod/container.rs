@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::{
     ConfigMapEnvSource, ConfigMapKeySelector, Container, ContainerPort, EnvFromSource, EnvVar,
-    EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe, SecretEnvSource, SecretKeySelector,
-    TCPSocketAction, VolumeMount,
+    EnvVarSource, HTTPGetAction, HTTPHeader, Lifecycle, LifecycleHandler, ObjectFieldSelector,
+    Probe, SecretEnvSource, SecretKeySelector, TCPSocketAction, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weir_crds::shared::{self, Handler};
@@ -16,17 +16,49 @@ pub const HANDLER: &str = "handler";
 /// Name of ours.
 pub const SIDECAR: &str = "weir-sidecar";
 
+/// Address at which the handler publishes and calls. Nobody outside the pod reaches it; the handler
+/// keeps 8080 for itself.
+const LISTEN: &str = "127.0.0.1:9900";
+
 /// Our container. It is an init container that keeps running, so that it starts before the handler
 /// and ends after it.
-pub fn sidecar(cluster: &Cluster, bus_mounts: Vec<VolumeMount>) -> Container {
+pub fn sidecar(cluster: &Cluster, drain_token: &str, bus_mounts: Vec<VolumeMount>) -> Container {
+    let ours = pod::weir_container(SIDECAR, cluster, &cluster.sidecar_resources, bus_mounts);
+    let listen = ["--listen".to_owned(), LISTEN.to_owned()];
     Container {
         restart_policy: Some("Always".to_owned()),
-        ..pod::weir_container(SIDECAR, cluster, &cluster.sidecar_resources, bus_mounts)
+        args: Some(ours.args.into_iter().flatten().chain(listen).collect()),
+        env: Some(vec![EnvVar {
+            name: "WEIR_DRAIN_TOKEN".to_owned(),
+            value: Some(drain_token.to_owned()),
+            value_from: None,
+        }]),
+        ..ours
+    }
+}
+
+/// Before the handler is told to end it gets no more messages, and may finish those it has: the end
+/// of a pod costs no attempt.
+fn drain(token: &str) -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            http_get: Some(HTTPGetAction {
+                path: Some("/drain".to_owned()),
+                port: IntOrString::Int(i32::from(pod::ADMIN_PORT)),
+                http_headers: Some(vec![HTTPHeader {
+                    name: "weir-drain-token".to_owned(),
+                    value: token.to_owned(),
+                }]),
+                ..HTTPGetAction::default()
+            }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
     }
 }
 
 /// The user's container. It may write to its own file system, unlike ours.
-pub fn handler(handler: &Handler, mounts: Vec<VolumeMount>) -> Container {
+pub fn handler(handler: &Handler, drain_token: &str, mounts: Vec<VolumeMount>) -> Container {
     Container {
         name: HANDLER.to_owned(),
         image: Some(handler.image.clone()),
@@ -42,6 +74,7 @@ pub fn handler(handler: &Handler, mounts: Vec<VolumeMount>) -> Container {
         }]),
         resources: pod::requirements(&handler.resources),
         readiness_probe: Some(readiness(handler)),
+        lifecycle: Some(drain(drain_token)),
         security_context: Some(pod::security_context(false)),
         volume_mounts: Some(mounts),
         ..Container::default()

@@ -1,9 +1,8 @@
 //! Whom a change concerns. No IO: looks only at what the watches have seen.
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
 use weir_crds::shared::{Consumes, Delivery};
@@ -128,9 +127,10 @@ impl Concerns {
         keys
     }
 
-    /// Entries of a runtime's configuration changed.
-    pub fn configured(&self, meta: &ObjectMeta, files: &BTreeSet<String>) -> Vec<Key> {
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
+    /// A runtime's configuration changed: the objects whose entries did.
+    pub fn configured(&self, map: &ConfigMap, gone: bool) -> Vec<Key> {
+        let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
+        let files = self.context.seen_configs.note(map, gone);
         files
             .iter()
             .filter_map(|file| {
@@ -160,11 +160,4 @@ fn kind_named(lower: &str) -> Option<&'static str> {
     [Webhook::NAME, QueueConsumer::NAME]
         .into_iter()
         .find(|name| name.eq_ignore_ascii_case(lower))
-}
-
-/// A number that differs when the value does.
-pub fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -16,10 +16,11 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::concerns::{Concerns, hash_of};
+use super::concerns::Concerns;
 use crate::health::Health;
 use crate::memory::Key;
 use crate::rollout::rollout;
+use crate::seen_configs::hash_of;
 use crate::stores::{Read, Stored};
 use crate::world::Name;
 
@@ -234,29 +235,7 @@ impl Source<Deployment> {
 impl Source<ConfigMap> {
     /// ConfigMaps of runtimes: a changed entry concerns the object that it configures.
     pub fn of_runtime_configs(concerns: Arc<Concerns>) -> Self {
-        let marks: Mutex<HashMap<Name, BTreeMap<String, Mark>>> = Mutex::default();
-        let concern: Concern<ConfigMap> = Box::new(move |map, gone| {
-            let new: BTreeMap<String, Mark> = map
-                .data
-                .iter()
-                .flatten()
-                .map(|(file, text)| (file.clone(), hash_of(text)))
-                .collect();
-            let name = name_of(&map.metadata);
-            let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-            let old = marks.get(&name).cloned().unwrap_or_default();
-            let files = old.keys().chain(new.keys());
-            let changed = files
-                .filter(|file| gone || old.get(*file) != new.get(*file))
-                .cloned()
-                .collect();
-            if gone {
-                marks.remove(&name);
-            } else {
-                marks.insert(name, new);
-            }
-            concerns.configured(&map.metadata, &changed)
-        });
+        let concern: Concern<ConfigMap> = Box::new(move |map, gone| concerns.configured(map, gone));
         Self::new(
             |map| hash_of(&(&map.metadata.uid, &map.metadata.resource_version)),
             concern,

@@ -97,7 +97,8 @@ impl Pool {
                 },
             }
         }
-        let mut sender = self.open().await?;
+        // Rare and large: it must not make every call's future large.
+        let mut sender = Box::pin(self.open()).await?;
         match sender.try_send_request(request).await {
             Ok(response) => Ok((response, Pooled { pool: self, sender })),
             Err(error) => Err(lost(error.error())),

@@ -4,8 +4,9 @@
 //! else could handle now. What arrives before it (asked for by the batch before) is kept for a moment
 //! and then goes back.
 
+mod handle;
+
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,15 +15,12 @@ use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use weir_broker::{BrokerError, Delivery, Permit, WorkQueue};
-use weir_core::batch::{BatchAnswer, parse_event_answer};
-use weir_core::cloudevents::{Contract, event_id};
-use weir_core::decide::{Decision, Outcome, before_call, decide};
 
-use super::delivery::{self, attempt, count_retries, lost, outcome};
-use super::hold::{During, Hold, Lost, Renew};
+use super::delivery::{self, lost};
+use super::hold::Hold;
 use super::{Context, InFlight, Verdict};
-use crate::call::request::batch;
-use crate::call::{Answer, CallError, KEEP_BATCH};
+
+use handle::{Batch, handle};
 
 /// A batch without a window still waits this long for what is on its way.
 const LINGER: Duration = Duration::from_millis(10);
@@ -161,7 +159,7 @@ impl Gather {
         let verdict = handle(&self.context, &held, &mut hold).await;
         if verdict.is_err() {
             for item in &held.items {
-                lost(&self.context, &item.delivery);
+                lost(&self.context.shared, &item.delivery);
             }
         }
         let _ = hold.insist(|| held.permit.release()).await;
@@ -177,7 +175,7 @@ impl Gather {
         loop {
             let patience = match self.items.first() {
                 Some(first) => first.renewed + WITHOUT_PERMIT.min(self.context.lease() / 3),
-                None => Instant::now() + Duration::from_secs(3600),
+                None => Instant::now() + Duration::from_hours(1),
             };
             tokio::select! {
                 permit = &mut permit => return Some(permit),
@@ -250,7 +248,7 @@ impl Gather {
                 Some(Err(_)) => item.renewed.elapsed() < gone,
             };
             if !kept {
-                lost(context, &item.delivery);
+                lost(&context.shared, &item.delivery);
             }
             kept
         });
@@ -277,9 +275,10 @@ impl Gather {
 }
 
 async fn give_back(context: &Arc<Context>, items: Vec<Item>) {
-    let returns = items
-        .into_iter()
-        .map(|item| delivery::give_back(context.clone(), item.delivery, item.renewed));
+    let returns = items.into_iter().map(|item| {
+        let shared = context.shared.clone();
+        delivery::give_back(shared, context.lease(), item.delivery, item.renewed)
+    });
     join_all(returns).await;
 }
 
@@ -290,179 +289,5 @@ async fn release(permit: &dyn Permit) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-}
-
-/// A batch that is being handled.
-struct Batch {
-    items: Vec<Item>,
-    permit: Box<dyn Permit>,
-}
-
-impl Renew for Batch {
-    fn renew(&self) -> Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + '_>> {
-        Box::pin(async {
-            let leases = self.items.iter().map(|item| async {
-                match item.delivery.lease.extend().await {
-                    // One message that is somebody else's (or settled) does not spoil the others.
-                    Err(BrokerError::LeaseOver { .. }) => Ok(()),
-                    other => other,
-                }
-            });
-            let leases = join_all(leases).await;
-            self.permit.extend().await?;
-            leases.into_iter().collect()
-        })
-    }
-}
-
-async fn handle(context: &Context, held: &Batch, hold: &mut Hold<'_>) -> Result<Verdict, Lost> {
-    let now = context.clock.now();
-    let retry = &context.consumer().retry;
-    let mut decisions = Vec::with_capacity(held.items.len());
-    let mut called = Vec::with_capacity(held.items.len());
-    for item in &held.items {
-        let accepted_at = item.delivery.message.accepted_at;
-        match before_call(item.delivery.attempts, accepted_at, now, retry) {
-            Some(failure) => decisions.push((&item.delivery, Decision::DeadLetter(failure))),
-            None => called.push(&item.delivery),
-        }
-    }
-    let mut verdict = Verdict::Other;
-    if context.stop.is_cancelled() {
-        let back = Decision::GiveBack { retry_after: None };
-        decisions.extend(called.drain(..).map(|delivery| (delivery, back.clone())));
-    }
-    if !called.is_empty() {
-        begin(context, &called, hold).await?;
-        let began = Instant::now();
-        let (outcome, answer) = call(context, &called, hold).await?;
-        let took = began.elapsed();
-        context.observe(&outcome, took);
-        for delivery in called {
-            let why = answer
-                .as_ref()
-                .and_then(|answer| answer.why_failed(&delivery.message.id));
-            let decision = match why {
-                Some(why) => {
-                    let outcome = Outcome::FailedInBatch { why };
-                    decide(attempt(context, delivery), &outcome, retry)
-                }
-                None => decide(attempt(context, delivery), &outcome, retry),
-            };
-            decisions.push((delivery, decision));
-        }
-        verdict = match outcome {
-            Outcome::Answered {
-                status: 200..=299, ..
-            } => Verdict::Succeeded,
-            _ => decisions
-                .iter()
-                .find_map(|(_, decision)| match decision {
-                    Decision::GiveBack { retry_after } => Some(Verdict::Refused {
-                        retry_after: *retry_after,
-                    }),
-                    _ => None,
-                })
-                .unwrap_or(Verdict::Other),
-        };
-        if matches!(verdict, Verdict::Refused { .. }) {
-            context
-                .shared
-                .metrics
-                .throttled
-                .inc_by(decisions.len() as u64);
-        }
-    }
-    settle(context, decisions, hold).await?;
-    Ok(verdict)
-}
-
-async fn begin(context: &Context, called: &[&Delivery], hold: &mut Hold<'_>) -> Result<(), Lost> {
-    let failures = hold
-        .insist(|| async {
-            let begun = join_all(called.iter().map(|delivery| delivery.lease.begin())).await;
-            begun.into_iter().collect()
-        })
-        .await?;
-    count_retries(context, failures);
-    Ok(())
-}
-
-async fn call(
-    context: &Context,
-    called: &[&Delivery],
-    hold: &mut Hold<'_>,
-) -> Result<(Outcome, Option<BatchAnswer>), Lost> {
-    let timeout = context.timeout();
-    let now = context.clock.now();
-    let attempts = called
-        .iter()
-        .map(|delivery| delivery.attempts)
-        .max()
-        .unwrap_or_default();
-    let contract = Contract {
-        attempt: attempts.saturating_add(1),
-        max_attempts: context.consumer().retry.max_attempts,
-        deadline: now.saturating_add(timeout).unwrap_or(now),
-    };
-    let messages = called
-        .iter()
-        .map(|delivery| (&delivery.message, delivery.attempts.saturating_add(1)));
-    let request = batch(&context.target, &context.shared.key, messages, &contract);
-    let answer = context
-        .target
-        .call(request, KEEP_BATCH, || context.clock.now());
-    Ok(
-        match hold.during(answer, Some(Instant::now() + timeout)).await {
-            During::Done(answer) => {
-                let parsed = parse(&answer, called);
-                (outcome(answer), parsed)
-            }
-            During::Late => (Outcome::TimedOut { after: timeout }, None),
-            During::Lost => return Err(Lost),
-        },
-    )
-}
-
-/// What a 2xx answer says about the messages; `None` for any other.
-fn parse(answer: &Result<Answer, CallError>, called: &[&Delivery]) -> Option<BatchAnswer> {
-    let answer = answer
-        .as_ref()
-        .ok()
-        .filter(|answer| (200..300).contains(&answer.status))?;
-    if answer.truncated {
-        let why = format!("the answer is longer than {KEEP_BATCH} bytes");
-        return Some(BatchAnswer::WholeBatchFailed { why });
-    }
-    let ids: Vec<(String, String)> = called
-        .iter()
-        .map(|delivery| {
-            let message = &delivery.message;
-            (message.id.clone(), event_id(message))
-        })
-        .collect();
-    Some(parse_event_answer(&answer.body, &ids))
-}
-
-/// Settles all of them; what cannot be settled does not keep the others.
-async fn settle(
-    context: &Context,
-    decisions: Vec<(&Delivery, Decision)>,
-    hold: &mut Hold<'_>,
-) -> Result<(), Lost> {
-    let settlements = decisions.into_iter().map(|(message, decision)| async move {
-        // The batch's heartbeat goes on around all of them, so each has a full lease from here.
-        let mut own = Hold::new(&message.lease, context.lease(), Instant::now());
-        if delivery::settle(context, message, &mut own, decision)
-            .await
-            .is_err()
-        {
-            lost(context, message);
-        }
-    });
-    match hold.during(join_all(settlements), None).await {
-        During::Done(_) => Ok(()),
-        During::Late | During::Lost => Err(Lost),
     }
 }

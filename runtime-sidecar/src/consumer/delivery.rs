@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::{Context, InFlight, Verdict};
 use crate::call::request::single;
 use crate::call::{Answer, CallError, KEEP_SINGLE};
 use crate::metrics::Processed;
+use crate::objects::{Problem, Shared};
 
 impl Renew for Arc<dyn Lease> {
     fn renew(&self) -> Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + '_>> {
@@ -28,18 +30,23 @@ pub async fn deliver(context: Arc<Context>, delivery: Delivery, received: Instan
     let mut hold = Hold::new(&delivery.lease, context.lease(), received);
     let verdict = handle(&context, &delivery, &mut hold).await;
     if verdict.is_err() {
-        lost(&context, &delivery);
+        lost(&context.shared, &delivery);
     }
     drop(in_flight);
     verdict.unwrap_or(Verdict::Other)
 }
 
 /// Puts a message back that cannot be started now. Best effort: else its lease ends.
-pub async fn give_back(context: Arc<Context>, delivery: Delivery, received: Instant) {
-    let in_flight = InFlight::new(&context.shared);
-    let mut hold = Hold::new(&delivery.lease, context.lease(), received);
+pub async fn give_back(
+    shared: Arc<Shared>,
+    lease: Duration,
+    delivery: Delivery,
+    received: Instant,
+) {
+    let in_flight = InFlight::new(&shared);
+    let mut hold = Hold::new(&delivery.lease, lease, received);
     if hold.insist(|| delivery.lease.give_back()).await.is_err() {
-        lost(&context, &delivery);
+        lost(&shared, &delivery);
     }
     drop(in_flight);
 }
@@ -158,16 +165,24 @@ pub async fn settle(
             Some(Processed::Retried),
         ),
         Decision::DeadLetter(failure) => {
-            let failures = hold.insist(|| lease.dead_letter(failure)).await?;
-            tracing::warn!(
-                object = %context.shared.key,
-                id = delivery.message.id,
-                reason = failure.reason.as_str(),
-                attempts = failure.attempts,
-                status = failure.last_status,
-                "dead letter: {}",
-                failure.message
-            );
+            let failures = hold
+                .insist(|| async {
+                    let stored = lease.dead_letter(failure).await;
+                    dead_letters(&context.shared, stored.as_ref().err());
+                    stored
+                })
+                .await?;
+            if context.shared.may_log() {
+                tracing::warn!(
+                    object = %context.shared.key,
+                    id = delivery.message.id,
+                    reason = failure.reason.as_str(),
+                    attempts = failure.attempts,
+                    status = failure.last_status,
+                    "dead letter: {}",
+                    failure.message
+                );
+            }
             (failures, Some(Processed::DeadLettered))
         }
         Decision::GiveBack { .. } => (hold.insist(|| lease.give_back()).await?, None),
@@ -189,11 +204,25 @@ pub fn count_retries(context: &Context, failures: u32) {
     }
 }
 
-pub fn lost(context: &Context, delivery: &Delivery) {
-    context.shared.metrics.leases_lost.inc();
-    tracing::warn!(
-        object = %context.shared.key,
-        id = delivery.message.id,
-        "lease lost: the broker delivers the message again"
-    );
+/// While dead letters cannot be stored, their messages are held and nothing is lost; a human should
+/// know.
+fn dead_letters(shared: &Shared, error: Option<&BrokerError>) {
+    let error = error.filter(|error| !matches!(error, BrokerError::LeaseOver { .. }));
+    let problem = error.map(|error| Problem {
+        reason: "DeadLettersBlocked",
+        message: format!("a dead letter could not be stored, its message is held: {error}"),
+    });
+    shared.set_problem("deadLetters", problem);
+}
+
+/// Says that a delivery may be somebody else's.
+pub fn lost(shared: &Shared, delivery: &Delivery) {
+    shared.metrics.leases_lost.inc();
+    if shared.may_log() {
+        tracing::warn!(
+            object = %shared.key,
+            id = delivery.message.id,
+            "lease lost: the broker delivers the message again"
+        );
+    }
 }

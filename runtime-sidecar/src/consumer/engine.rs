@@ -3,20 +3,20 @@
 //! One round: take in whatever has happened, then ask once for as many messages as there are free
 //! slots. What arrives without a slot (the gate closed meanwhile) goes back at once.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use weir_broker::{BrokerError, Consumer, Delivery};
+use weir_broker::{BrokerError, Delivery};
 use weir_core::config::TargetConfig;
 use weir_core::gate::{Gate, Slot};
 
 use super::batch::{Collector, Signal};
+use super::link::{Arrival, Link};
 use super::readiness::{self, Suspicion};
 use super::{Context, Engine, Verdict, delivery, jittered};
 use crate::call::Target;
@@ -26,10 +26,8 @@ use crate::supervise::{RunError, TICK, panicked};
 /// Longest pause between two tries to consume a queue that cannot be consumed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Longest wait for a consumer to say that it has stopped.
-const STOPPING: Duration = Duration::from_secs(5);
-
-type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Consumer>, BrokerError>> + Send>>;
+/// Messages of one round: others want to run, too.
+const MOST_IN_A_ROUND: usize = 64;
 
 /// What a task of the engine hands back.
 type Ended = (Option<Slot>, Verdict);
@@ -39,27 +37,11 @@ enum Event {
     Spec,
     Stop,
     Ready,
-    Opened(Result<Box<dyn Consumer>, BrokerError>),
-    Next(Result<Option<Delivery>, BrokerError>),
+    Link(Result<Arrival, BrokerError>),
     Ended(Result<Ended, JoinError>),
     Probe(Result<(), JoinError>),
     Batch(Signal),
     Wake,
-}
-
-/// The broker's side of an engine.
-enum Link {
-    /// No consumer; the next try is not before this.
-    Closed {
-        until: Instant,
-    },
-    Opening(Opening),
-    Open(Box<dyn Consumer>),
-    /// Asked to stop; what was on its way still comes.
-    Stopping {
-        consumer: Box<dyn Consumer>,
-        until: Instant,
-    },
 }
 
 /// Runs an engine until it is told to stop and everything that runs has ended.
@@ -76,13 +58,9 @@ pub async fn run(engine: Engine) -> Result<(), RunError> {
         heart.beat();
         let event = work.event().await;
         work.take_in(event)?;
-        // Everything else that has ended meanwhile, so that one request asks for all free slots.
-        while let Some(ended) = work.running.try_join_next() {
-            work.take_in(Event::Ended(ended))?;
-        }
+        work.take_in_all()?;
     }
     shared.consumer.pulling.store(false, Ordering::Relaxed);
-    shared.consumer.present.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -100,6 +78,8 @@ struct Work {
     signals: tokio::sync::mpsc::Receiver<Signal>,
     signal: tokio::sync::mpsc::Sender<Signal>,
     stop_seen: bool,
+    /// The open consumer is of a queue that was replaced.
+    stale: bool,
 }
 
 impl Work {
@@ -110,9 +90,7 @@ impl Work {
             ready: watch::Sender::new(false).subscribe(),
             gate: Gate::new(0),
             start: Instant::now(),
-            link: Link::Closed {
-                until: Instant::now(),
-            },
+            link: Link::closed(Instant::now()),
             failures: 0,
             running: JoinSet::new(),
             probe: JoinSet::new(),
@@ -120,13 +98,9 @@ impl Work {
             signals,
             signal,
             stop_seen: false,
+            stale: false,
             engine,
         };
-        work.engine
-            .shared
-            .consumer
-            .present
-            .store(true, Ordering::Relaxed);
         work.configure();
         work
     }
@@ -172,8 +146,13 @@ impl Work {
             return;
         };
         let target = Arc::new(target);
-        let readiness = Suspicion::new(&consumer.target);
+        let readiness = Suspicion::new(consumer);
         self.ready = readiness.subscribe();
+        *shared
+            .consumer
+            .suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(readiness.clone());
         if matches!(consumer.target, TargetConfig::Handler { .. }) {
             self.probe.spawn(readiness::watch(
                 readiness.clone(),
@@ -210,41 +189,27 @@ impl Work {
     }
 
     fn is_done(&self) -> bool {
-        self.running.is_empty() && matches!(self.link, Link::Closed { .. })
+        self.running.is_empty() && self.link.is_closed()
     }
 
     /// Does what follows from what has happened.
     async fn advance(&mut self) {
+        let queue = self.engine.spec.borrow().queue.clone();
         let wants_open = self.wants_open();
-        let now = Instant::now();
-        let link = std::mem::replace(&mut self.link, Link::Closed { until: now });
-        self.link = match link {
-            Link::Closed { until } if wants_open && now >= until => {
-                let queue = self
-                    .engine
-                    .spec
-                    .borrow()
-                    .queue
-                    .clone()
-                    .expect("wants_open looked");
-                Link::Opening(Box::pin(async move { queue.handle.consume().await }))
-            }
-            Link::Opening(_) if !wants_open => Link::Closed { until: now },
-            Link::Open(mut consumer) if !wants_open => {
-                consumer.stop().await;
-                Link::Stopping {
-                    consumer,
-                    until: now + STOPPING,
-                }
-            }
-            Link::Stopping { until, .. } if now >= until => Link::Closed { until: now },
-            other => other,
-        };
+        // An open consumer of a queue that was replaced is stopped first.
+        let stale = std::mem::take(&mut self.stale) && self.link.is_open();
+        if !wants_open || stale {
+            self.collector = None;
+        }
+        let wanted = queue
+            .as_ref()
+            .filter(|_| wants_open && !stale)
+            .map(|queue| &queue.handle);
+        let link = std::mem::replace(&mut self.link, Link::closed(Instant::now()));
+        self.link = link.advance(wanted).await;
         self.ask();
         let state = &self.engine.shared.consumer;
-        state
-            .pulling
-            .store(matches!(self.link, Link::Open(_)), Ordering::Relaxed);
+        state.pulling.store(self.link.is_open(), Ordering::Relaxed);
         state
             .throttled
             .store(self.gate.is_restricted(), Ordering::Relaxed);
@@ -302,13 +267,11 @@ impl Work {
         if let Some(open) = self.gate.next_wake(self.now()) {
             wake = wake.min(self.start + open);
         }
-        if let Link::Closed { until } | Link::Stopping { until, .. } = &self.link
-            && *until > Instant::now()
-        {
-            wake = wake.min(*until);
+        if let Some(link) = self.link.next_wake() {
+            wake = wake.min(link);
         }
         tokio::select! {
-            event = next(&mut self.link) => event,
+            arrival = self.link.next() => Event::Link(arrival),
             Some(ended) = self.running.join_next() => Event::Ended(ended),
             Some(signal) = self.signals.recv() => Event::Batch(signal),
             Ok(()) = self.engine.spec.changed() => Event::Spec,
@@ -319,23 +282,32 @@ impl Work {
         }
     }
 
+    /// Takes in everything else that is there already, so that one round, with one request for all
+    /// free slots, serves many messages.
+    fn take_in_all(&mut self) -> Result<(), RunError> {
+        while let Some(ended) = self.running.try_join_next() {
+            self.take_in(Event::Ended(ended))?;
+        }
+        for _ in 0..MOST_IN_A_ROUND {
+            let Some(arrival) = self.link.next().now_or_never() else {
+                break;
+            };
+            self.take_in(Event::Link(arrival))?;
+        }
+        Ok(())
+    }
+
     fn take_in(&mut self, event: Event) -> Result<(), RunError> {
         match event {
             Event::Stop => self.stop_seen = true,
-            Event::Ready | Event::Wake => {}
             Event::Spec => self.respecify(),
-            Event::Opened(Ok(consumer)) => {
+            Event::Link(Ok(Arrival::Consumer(consumer))) => {
                 self.consumable(None);
                 self.link = Link::Open(consumer);
             }
-            Event::Opened(Err(error)) => self.link = self.backed_off(&error),
-            Event::Next(Ok(Some(message))) => self.start(message),
-            Event::Next(Ok(None)) => {
-                self.link = Link::Closed {
-                    until: Instant::now(),
-                }
-            }
-            Event::Next(Err(error)) => self.link = self.backed_off(&error),
+            Event::Link(Ok(Arrival::Message(message))) => self.start(message),
+            Event::Link(Ok(Arrival::End)) => self.link = Link::closed(Instant::now()),
+            Event::Link(Err(error)) => self.link = self.backed_off(&error),
             Event::Ended(Ok((slot, verdict))) => self.release(slot, verdict),
             Event::Ended(Err(error)) => {
                 return Err(panicked(
@@ -343,10 +315,11 @@ impl Work {
                     error,
                 ));
             }
-            Event::Probe(Ok(())) => {}
-            Event::Probe(Err(error)) if error.is_cancelled() => {}
-            Event::Probe(Err(error)) => return Err(panicked("readiness", error)),
-            Event::Batch(Signal::Permitted) => {}
+            Event::Probe(Err(error)) if error.is_panic() => {
+                return Err(panicked("readiness", error));
+            }
+            // `advance` looks at what these say. A probe that has ended was called off.
+            Event::Ready | Event::Wake | Event::Probe(_) | Event::Batch(Signal::Permitted) => {}
             Event::Batch(Signal::Gathered) => self.collector = None,
             Event::Batch(Signal::Failed(error)) => {
                 self.collector = None;
@@ -369,25 +342,23 @@ impl Work {
         if same_queue {
             return;
         }
-        let now = Instant::now();
-        self.link = match std::mem::replace(&mut self.link, Link::Closed { until: now }) {
-            Link::Open(consumer) => Link::Stopping {
-                consumer,
-                until: now,
-            },
-            Link::Stopping { consumer, until } => Link::Stopping { consumer, until },
-            Link::Opening(_) | Link::Closed { .. } => Link::Closed { until: now },
-        };
+        match self.link {
+            Link::Opening(_) => self.link = Link::closed(Instant::now()),
+            Link::Open(_) => self.stale = true,
+            Link::Closed { .. } | Link::Stopping { .. } => {}
+        }
     }
 
     /// Starts a message, or puts it back when there is no slot for it any more.
     fn start(&mut self, message: Delivery) {
         let received = Instant::now();
         self.engine.shared.traffic.store(true, Ordering::Relaxed);
-        let Some(context) = self.context.clone() else {
-            return;
+        // What has happened since the last round counts: a handler that has just crashed, a stop.
+        let open = self.link.is_open() && self.wants_open();
+        let context = match &self.context {
+            Some(context) => context.clone(),
+            None => return self.give_back(message, received),
         };
-        let open = matches!(self.link, Link::Open(_));
         let message = match &mut self.collector {
             Some(collector) if open => match collector.offer(&context, message, received) {
                 Ok(()) => return,
@@ -407,8 +378,15 @@ impl Work {
             }
             _ => message,
         };
+        self.give_back(message, received);
+    }
+
+    fn give_back(&mut self, message: Delivery, received: Instant) {
+        let shared = self.engine.shared.clone();
+        let lease = self.engine.spec.borrow().config.queue.lease_seconds;
+        let lease = Duration::from_secs(lease.max(1).into());
         self.running.spawn(async move {
-            delivery::give_back(context, message, received).await;
+            delivery::give_back(shared, lease, message, received).await;
             (None, Verdict::Other)
         });
     }
@@ -430,9 +408,7 @@ impl Work {
         self.consumable(Some(error));
         self.failures = self.failures.saturating_add(1);
         let pause = Duration::from_millis(250) * 2_u32.saturating_pow(self.failures.min(10));
-        Link::Closed {
-            until: Instant::now() + jittered(pause.min(LONGEST_PAUSE)),
-        }
+        Link::closed(Instant::now() + jittered(pause.min(LONGEST_PAUSE)))
     }
 
     fn consumable(&mut self, error: Option<&BrokerError>) {
@@ -444,16 +420,5 @@ impl Work {
             message: error.to_string(),
         });
         self.engine.shared.set_problem("consumer", problem);
-    }
-}
-
-/// The next thing that the broker has for us. Cancel safe.
-async fn next(link: &mut Link) -> Event {
-    match link {
-        Link::Closed { .. } => std::future::pending().await,
-        Link::Opening(opening) => Event::Opened(opening.await),
-        Link::Open(consumer) | Link::Stopping { consumer, .. } => {
-            Event::Next(consumer.next().await)
-        }
     }
 }

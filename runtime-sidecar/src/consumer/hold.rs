@@ -119,7 +119,9 @@ impl<'a> Hold<'a> {
         loop {
             match self.during(operation(), None).await {
                 During::Done(Ok(())) => return Ok(failures),
-                During::Done(Err(BrokerError::LeaseOver { .. })) => return Err(Lost),
+                During::Done(Err(BrokerError::LeaseOver { .. })) | During::Late | During::Lost => {
+                    return Err(Lost);
+                }
                 During::Done(Err(error)) => {
                     if failures == 0 {
                         tracing::debug!(%error, "the broker did not settle a message; asking again");
@@ -131,7 +133,6 @@ impl<'a> Hold<'a> {
                         return Err(Lost);
                     }
                 }
-                During::Late | During::Lost => return Err(Lost),
             }
         }
     }
@@ -195,7 +196,7 @@ mod tests {
     async fn a_long_call_keeps_its_lease_by_heartbeats() {
         let broker = Broker::that_works(u32::MAX);
         let mut hold = Hold::new(&broker, LEASE, Instant::now());
-        let work = tokio::time::sleep(Duration::from_secs(3600));
+        let work = tokio::time::sleep(Duration::from_hours(1));
         assert_eq!(hold.during(work, None).await, During::Done(()));
         assert!((399..=401).contains(&broker.asked.load(Ordering::Relaxed)));
     }
@@ -205,7 +206,7 @@ mod tests {
         let broker = Broker::that_works(2);
         let start = Instant::now();
         let mut hold = Hold::new(&broker, LEASE, start);
-        let work = tokio::time::sleep(Duration::from_secs(3600));
+        let work = tokio::time::sleep(Duration::from_hours(1));
         assert_eq!(hold.during(work, None).await, During::Lost);
         // Two renewals at 9 s and 18 s, then nothing for 27 s.
         assert_eq!(start.elapsed().as_secs(), 18 + 27);

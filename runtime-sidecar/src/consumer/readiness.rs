@@ -1,9 +1,11 @@
 //! Whether a handler is ready: an open port, or a path that answers 2xx.
 //!
 //! Nothing is pulled while it is not, so that a handler that starts, or has crashed, costs no message
-//! an attempt. A call that could not reach it makes it suspect at once.
+//! an attempt. A call that could not reach it makes it suspect at once, and a handler that is about to
+//! end gets nothing new.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,31 +13,40 @@ use http::header::HOST;
 use http::{Request, Uri};
 use http_body_util::Full;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use weir_broker::Clock;
-use weir_core::config::TargetConfig;
+use weir_core::config::{ConsumerConfig, TargetConfig};
 
 use crate::call::Target;
 
 /// Longest wait for a handler to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Says that the handler should be looked at again before it gets another message.
+/// A handler that is about to end, but was not seen to, gets messages again after its longest call
+/// and this: it may have come back between two looks.
+const LONGEST_LEAVE: Duration = Duration::from_mins(1);
+
+/// What others tell about a handler: that it did not answer, or that it is about to end.
 #[derive(Clone)]
 pub struct Suspicion {
     ready: watch::Sender<bool>,
     look: Arc<Notify>,
+    leaving: Arc<AtomicBool>,
     checked: bool,
+    longest_leave: Duration,
 }
 
 impl Suspicion {
     /// For a handler (not ready until it was seen to be) or a target (always ready).
-    pub fn new(config: &TargetConfig) -> Self {
-        let checked = matches!(config, TargetConfig::Handler { .. });
+    pub fn new(config: &ConsumerConfig) -> Self {
+        let checked = matches!(config.target, TargetConfig::Handler { .. });
+        let longest_call = Duration::from_secs(config.timeout_seconds.into());
         Self {
             ready: watch::Sender::new(!checked),
             look: Arc::default(),
+            leaving: Arc::default(),
             checked,
+            longest_leave: longest_call + LONGEST_LEAVE,
         }
     }
 
@@ -45,6 +56,19 @@ impl Suspicion {
             self.ready.send_replace(false);
             self.look.notify_one();
         }
+    }
+
+    /// The handler is about to end: it is not ready until it was gone and is back, however it answers.
+    pub fn leave(&self) {
+        if self.checked {
+            self.leaving.store(true, Ordering::Release);
+            self.raise();
+        }
+    }
+
+    /// Whether the handler is about to end.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Whether the handler is ready.
@@ -69,9 +93,19 @@ pub async fn watch(
         path.parse::<Uri>()
             .unwrap_or_else(|_| Uri::from_static("/"))
     });
+    let mut leaving_since = None;
     loop {
         let answers = is_ready(&target, path.as_ref(), &*clock);
-        let ready = timeout(PATIENCE, answers).await.unwrap_or(false);
+        let answers = timeout(PATIENCE, answers).await.unwrap_or(false);
+        let mut ready = answers;
+        if suspicion.leaving.load(Ordering::Acquire) {
+            let since = *leaving_since.get_or_insert_with(Instant::now);
+            if !answers || since.elapsed() > suspicion.longest_leave {
+                leaving_since = None;
+                suspicion.leaving.store(false, Ordering::Release);
+            }
+            ready = false;
+        }
         suspicion
             .ready
             .send_if_modified(|known| std::mem::replace(known, ready) != ready);

@@ -70,9 +70,9 @@ pub async fn read(
     if body.size_hint().lower() > limit {
         return Err(Rejection::too_large(limit));
     }
-    match timeout(deadline, collect(body, limit, reserved)).await {
-        Ok(read) => read,
-        Err(_) => {
+    timeout(deadline, collect(body, limit, reserved))
+        .await
+        .unwrap_or_else(|_| {
             let message = format!(
                 "the body was not complete after {} s",
                 deadline.as_secs_f32()
@@ -82,8 +82,7 @@ pub async fn read(
                 BODY_LATE,
                 message,
             ))
-        }
-    }
+        })
 }
 
 async fn collect(

@@ -137,7 +137,7 @@ async fn a_permanent_status_dead_letters_at_once() {
 async fn a_call_that_takes_too_long_is_cut_and_counted() {
     let handler = Handler::start(|number, _| async move {
         if number == 0 {
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_mins(10)).await;
         }
         status_of(200)
     })
@@ -286,7 +286,7 @@ async fn a_call_longer_than_the_lease_is_kept_by_heartbeats() {
 async fn without_a_broker_for_a_lease_the_call_is_cut_and_the_message_comes_again() {
     let handler = Handler::start(|number, _| async move {
         if number == 0 {
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_mins(10)).await;
         }
         status_of(200)
     })

@@ -55,12 +55,13 @@ impl Connect for OnlyMemory {
 
 /// Short times, so that tests need not wait.
 pub fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.readiness_interval = Duration::from_millis(10);
-    settings.housekeeping_interval = Duration::from_millis(20);
-    settings.config_interval = Duration::from_millis(20);
-    settings.allow_loopback_targets = true;
-    settings
+    Settings {
+        readiness_interval: Duration::from_millis(10),
+        housekeeping_interval: Duration::from_millis(20),
+        config_interval: Duration::from_millis(20),
+        allow_loopback_targets: true,
+        ..Settings::default()
+    }
 }
 
 pub async fn listener() -> TcpListener {
@@ -76,7 +77,7 @@ impl Weir {
     pub async fn start_with(objects: Vec<ObjectConfig>, settings: Settings) -> Self {
         let broker = MemoryBroker::new(Arc::new(SystemClock));
         for object in &objects {
-            apply(&*broker, object).await;
+            apply(&broker, object).await;
         }
         Self::start_on(broker, objects, settings).await
     }
@@ -153,7 +154,7 @@ impl Weir {
     /// Serves these objects instead.
     pub async fn reconfigure(&self, objects: Vec<ObjectConfig>) {
         for object in &objects {
-            apply(&*self.broker, object).await;
+            apply(&self.broker, object).await;
         }
         self.config.send_replace(Config::of(objects));
     }

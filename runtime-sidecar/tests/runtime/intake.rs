@@ -1,5 +1,6 @@
 //! What comes in over HTTP: what is stored, what is refused, and that nothing else happens.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
@@ -237,7 +238,7 @@ async fn heads_that_are_too_long_are_431() {
     );
     let mut many = "POST /webhooks/in HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n".to_owned();
     for number in 0..500 {
-        many.push_str(&format!("x-{number}: y\r\n"));
+        let _ = write!(many, "x-{number}: y\r\n");
     }
     many.push_str("\r\n");
     for text in [long, many] {
@@ -284,6 +285,24 @@ async fn many_silent_connections_do_not_keep_others_out() {
         let mut stream = TcpStream::connect(weir.intake).await.unwrap();
         stream.write_all(b"POST /webhooks").await.unwrap();
         silent.push(stream);
+    }
+    assert_eq!(weir.post("/webhooks/in", "x").await.status, 202);
+}
+
+#[tokio::test]
+async fn idle_connections_make_place_for_requests() {
+    let object = webhook("in");
+    let mut narrow = settings();
+    narrow.http.served = 2;
+    let weir = Weir::start_with(vec![object.clone()], narrow).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(weir.intake).await.unwrap();
+        let request = b"POST /webhooks/in HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx";
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 1024];
+        assert!(stream.read(&mut answer).await.unwrap() > 0);
+        idle.push(stream);
     }
     assert_eq!(weir.post("/webhooks/in", "x").await.status, 202);
 }

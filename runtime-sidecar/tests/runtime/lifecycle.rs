@@ -5,13 +5,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use weir_core::config::ObjectConfig;
 use weir_sidecar::{Config, ConfigSource, RunError};
 
 use crate::harness::{
-    Handler, Weir, apply, by_body, consumed_by, consumer, get, settings, status_of, until, webhook,
+    Handler, Weir, apply, by_body, consumed_by, consumer, get, send, settings, status_of, until,
+    webhook,
 };
 
 #[tokio::test]
@@ -50,7 +52,7 @@ async fn a_drain_finishes_what_runs_and_leaves_the_rest_for_others() {
 async fn a_drain_that_takes_too_long_is_cut_and_the_message_comes_again() {
     let handler = Handler::start(|number, _| async move {
         if number == 0 {
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_mins(10)).await;
         }
         status_of(200)
     })
@@ -117,6 +119,55 @@ async fn readiness_ends_before_the_intake_does() {
 }
 
 #[tokio::test]
+async fn a_handler_that_is_about_to_end_gets_nothing_new_and_costs_no_attempt() {
+    let first = Handler::start(|_, _| async {
+        sleep(Duration::from_millis(100)).await;
+        status_of(200)
+    })
+    .await;
+    let address = first.address;
+    let mut object = consumed_by(webhook("in"), address);
+    consumer(&mut object).per_replica = 2;
+    consumer(&mut object).retry.max_attempts = 1;
+    let mut guarded = settings();
+    guarded.drain_token = Some("token".to_owned());
+    let weir = Weir::start_with(vec![object.clone()], guarded).await;
+    for number in 0..10 {
+        weir.post("/webhooks/in", format!("{number}")).await;
+    }
+    first.called(1).await;
+    let drain = |token: &str| {
+        send(
+            weir.admin,
+            Request::get("/drain").header("weir-drain-token", token),
+            "",
+        )
+    };
+    assert_eq!(get(weir.admin, "/drain").await.status, 403);
+    assert_eq!(drain("wrong").await.status, 403);
+    assert_eq!(drain("token").await.status, 200);
+    let calls = first.count();
+    assert_eq!((first.running(), first.cut()), (0, 0));
+    assert!(calls < 10);
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(
+        first.count(),
+        calls,
+        "the handler still answers, but gets nothing"
+    );
+    first.stop().await;
+    until("it is gone", || async {
+        weir.object("in").await["consumer"]["handlerLeaving"] == false
+    })
+    .await;
+
+    let again = tokio::net::TcpListener::bind(address).await.unwrap();
+    let second = Handler::start_on(again, |_, _| async { status_of(200) });
+    assert_eq!(weir.settled(&object).await.dead, 0);
+    assert_eq!(second.count(), 10 - calls);
+}
+
+#[tokio::test]
 async fn changes_apply_to_the_next_call_and_cut_none() {
     let old = Handler::start(|_, _| async {
         sleep(Duration::from_millis(200)).await;
@@ -144,7 +195,7 @@ async fn changes_apply_to_the_next_call_and_cut_none() {
 #[tokio::test]
 async fn a_paused_consumer_pulls_nothing_and_goes_on_when_it_is_not() {
     let handler = Handler::answering(200).await;
-    let mut object = consumed_by(webhook("in"), handler.address);
+    let object = consumed_by(webhook("in"), handler.address);
     let weir = Weir::start(vec![object.clone()]).await;
     weir.post("/webhooks/in", "0").await;
     handler.called(1).await;

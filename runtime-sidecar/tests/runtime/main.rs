@@ -1,4 +1,5 @@
 //! The whole runtime on the memory broker, with real HTTP on loopback.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod batch;
 mod consumer;
@@ -6,3 +7,4 @@ mod harness;
 mod intake;
 mod lifecycle;
 mod path;
+mod servers;

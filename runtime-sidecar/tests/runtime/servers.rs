@@ -19,10 +19,8 @@ use crate::harness::{
 
 #[tokio::test]
 async fn metrics_are_openmetrics_with_the_names_of_the_documentation() {
-    let handler = Handler::start(|number, _| async move {
-        status_of([500, 200, 410][number.min(2)])
-    })
-    .await;
+    let handler =
+        Handler::start(|number, _| async move { status_of([500, 200, 410][number.min(2)]) }).await;
     let object = consumed_by(webhook("in"), handler.address);
     let weir = Weir::start(vec![object.clone()]).await;
     weir.post("/webhooks/in", "a").await;
@@ -30,7 +28,11 @@ async fn metrics_are_openmetrics_with_the_names_of_the_documentation() {
     weir.post("/webhooks/in", "b").await;
     weir.settled(&object).await;
     let answer = get(weir.admin, "/metrics").await;
-    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(
+        answer
+            .header("content-type")
+            .starts_with("application/openmetrics-text")
+    );
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"));
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -41,25 +43,52 @@ async fn metrics_are_openmetrics_with_the_names_of_the_documentation() {
     let labels = "kind=\"Webhook\",namespace=\"shop\",name=\"in\"";
     for (series, value) in [
         (format!("weir_messages_received_total{{{labels}}} "), 2.0),
-        (format!("weir_messages_processed_total{{{labels},outcome=\"acked\"}} "), 1.0),
-        (format!("weir_messages_processed_total{{{labels},outcome=\"retried\"}} "), 1.0),
-        (format!("weir_messages_processed_total{{{labels},outcome=\"deadlettered\"}} "), 1.0),
-        (format!("weir_handler_errors_total{{{labels},class=\"5xx\"}} "), 1.0),
-        (format!("weir_handler_errors_total{{{labels},class=\"4xx\"}} "), 1.0),
-        (format!("weir_handler_duration_seconds_count{{{labels}}} "), 3.0),
+        (
+            format!("weir_messages_processed_total{{{labels},outcome=\"acked\"}} "),
+            1.0,
+        ),
+        (
+            format!("weir_messages_processed_total{{{labels},outcome=\"retried\"}} "),
+            1.0,
+        ),
+        (
+            format!("weir_messages_processed_total{{{labels},outcome=\"deadlettered\"}} "),
+            1.0,
+        ),
+        (
+            format!("weir_handler_errors_total{{{labels},class=\"5xx\"}} "),
+            1.0,
+        ),
+        (
+            format!("weir_handler_errors_total{{{labels},class=\"4xx\"}} "),
+            1.0,
+        ),
+        (
+            format!("weir_handler_duration_seconds_count{{{labels}}} "),
+            3.0,
+        ),
         (format!("weir_inflight_messages{{{labels}}} "), 0.0),
         (format!("weir_concurrency_limit{{{labels}}} "), 100.0),
         (format!("weir_leases_lost_total{{{labels}}} "), 0.0),
         ("weir_broker_connected{bus=\"memory\"} ".to_owned(), 1.0),
         ("weir_objects ".to_owned(), 1.0),
     ] {
-        assert!((weir.metric(&series).await - value).abs() < 0.1, "{series}\n{text}");
+        assert!(
+            (weir.metric(&series).await - value).abs() < 0.1,
+            "{series}\n{text}"
+        );
     }
-    for name in ["weir_throttled_total", "weir_oldest_message_age_seconds", "weir_build_info"] {
+    for name in [
+        "weir_throttled_total",
+        "weir_oldest_message_age_seconds",
+        "weir_build_info",
+    ] {
         assert!(text.contains(name), "{name}");
     }
     until("the depth is scraped", || async {
-        weir.metric(&format!("weir_dead_letters{{{labels}}} ")).await > 0.5
+        weir.metric(&format!("weir_dead_letters{{{labels}}} "))
+            .await
+            > 0.5
     })
     .await;
 }
@@ -69,7 +98,10 @@ async fn the_loss_of_the_broker_is_seen_but_makes_nothing_unready() {
     let handler = Handler::answering(200).await;
     let object = consumed_by(webhook("in"), handler.address);
     let weir = Weir::start(vec![object.clone()]).await;
-    until("it is ready", || async { get(weir.admin, "/ready").await.status == 200 }).await;
+    until("it is ready", || async {
+        get(weir.admin, "/ready").await.status == 200
+    })
+    .await;
     weir.broker.set_reachable(false);
     until("the loss is shown", || async {
         weir.object("in").await["connected"] == false
@@ -101,12 +133,20 @@ async fn the_admin_server_says_what_it_has_and_takes_log_filters() {
     let answer = get(weir.admin, "/").await;
     assert_eq!(answer.status, 404);
     assert!(answer.text().contains("/metrics"));
-    assert_eq!(send(weir.admin, Request::post("/ready"), "").await.status, 405);
+    assert_eq!(
+        send(weir.admin, Request::post("/ready"), "").await.status,
+        405
+    );
     let put = |filter: &'static str| send(weir.admin, Request::put("/log-level"), filter);
     assert_eq!(put("debug\n").await.status, 200);
     assert_eq!(put("nonsense=").await.status, 400);
     let long = "x".repeat(10_000);
-    assert_eq!(send(weir.admin, Request::put("/log-level"), long).await.status, 400);
+    assert_eq!(
+        send(weir.admin, Request::put("/log-level"), long)
+            .await
+            .status,
+        400
+    );
     assert_eq!(*set.lock().unwrap(), ["debug"]);
 }
 
@@ -120,31 +160,48 @@ async fn the_ops_server_shows_queues_and_changes_nothing() {
     let id = weir.post("/queueconsumers/in", "poison").await.json()["id"].clone();
     let id = id.as_str().unwrap();
     weir.settled(&object).await;
-    send(weir.intake, Request::post("/queueconsumers/waiting"), vec![0xff, 0x00]).await;
+    send(
+        weir.intake,
+        Request::post("/queueconsumers/waiting"),
+        vec![0xff, 0x00],
+    )
+    .await;
     for number in 0..3 {
-        weir.post("/queueconsumers/waiting", format!("{number}")).await;
+        weir.post("/queueconsumers/waiting", format!("{number}"))
+            .await;
     }
     let ops = |path: &str| get(weir.ops, path.to_owned().leak());
 
     let all = ops("/v1/objects").await.json();
     assert_eq!(all["objects"].as_array().unwrap().len(), 2);
     let depth = ops("/v1/objects/queueconsumer/in/depth").await.json();
-    assert_eq!((depth["dead"].as_u64(), depth["ready"].as_u64()), (Some(1), Some(0)));
+    assert_eq!(
+        (depth["dead"].as_u64(), depth["ready"].as_u64()),
+        (Some(1), Some(0))
+    );
     let dead = ops("/v1/objects/qc/in/dead-letters").await.json();
     assert_eq!(dead["items"][0]["id"], id);
     assert_eq!(dead["items"][0]["body"], "poison");
     assert_eq!(dead["items"][0]["failure"]["reason"], "PermanentStatus");
     assert_eq!(dead["items"][0]["failure"]["lastStatus"], 410);
-    let one = ops(&format!("/v1/objects/qc/in/dead-letters/{id}")).await.json();
+    let one = ops(&format!("/v1/objects/qc/in/dead-letters/{id}"))
+        .await
+        .json();
     assert_eq!(one, dead["items"][0]);
     assert_eq!(ops("/v1/objects/qc/in/dead-letters/none").await.status, 404);
 
-    let first = ops("/v1/objects/QueueConsumer/waiting/messages?limit=2").await.json();
+    let first = ops("/v1/objects/QueueConsumer/waiting/messages?limit=2")
+        .await
+        .json();
     assert_eq!(first["items"].as_array().unwrap().len(), 2);
     assert_eq!(first["items"][0]["bodyBase64"], "/wA=");
     assert!(first["items"][0]["due"].is_string());
     let next = first["next"].as_u64().unwrap();
-    let rest = ops(&format!("/v1/objects/qc/waiting/messages?limit=9&after={next}")).await.json();
+    let rest = ops(&format!(
+        "/v1/objects/qc/waiting/messages?limit=9&after={next}"
+    ))
+    .await
+    .json();
     assert_eq!(rest["items"].as_array().unwrap().len(), 2);
     assert!(rest["next"].is_null());
 
@@ -161,7 +218,10 @@ async fn the_ops_server_shows_queues_and_changes_nothing() {
         assert_eq!(ops(path).await.status, 404, "{path}");
     }
     assert_eq!(ops("/v1/objects/qc/in/messages?after=x").await.status, 400);
-    assert_eq!(ops("/v1/objects/qc/in/depth?namespace=other").await.status, 404);
+    assert_eq!(
+        ops("/v1/objects/qc/in/depth?namespace=other").await.status,
+        404
+    );
     let delete = Request::delete("/v1/objects/qc/in/dead-letters");
     assert_eq!(send(weir.ops, delete, "").await.status, 405);
     weir.broker.set_reachable(false);
@@ -192,7 +252,12 @@ impl Connect for Moody {
 async fn moody(
     mood: watch::Receiver<&'static str>,
     objects: Vec<weir_core::config::ObjectConfig>,
-) -> (tokio::task::JoinHandle<Result<(), RunError>>, SocketAddr, SocketAddr, CancellationToken) {
+) -> (
+    tokio::task::JoinHandle<Result<(), RunError>>,
+    SocketAddr,
+    SocketAddr,
+    CancellationToken,
+) {
     let broker = MemoryBroker::new(Arc::new(SystemClock));
     for object in &objects {
         apply(&broker, object).await;
@@ -205,10 +270,22 @@ async fn moody(
     #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
     let running = tokio::spawn(async move {
         let _keep = keep;
-        let listeners = Listeners { intake, admin: Some(admin), ops: None };
+        let listeners = Listeners {
+            intake,
+            admin: Some(admin),
+            ops: None,
+        };
         let connect = Arc::new(Moody { broker, mood });
         let source = ConfigSource::Updates(updates);
-        run(source, connect, Arc::new(SystemClock), listeners, settings(), stop).await
+        run(
+            source,
+            connect,
+            Arc::new(SystemClock),
+            listeners,
+            settings(),
+            stop,
+        )
+        .await
     });
     (running, addresses.0, addresses.1, shutdown)
 }
@@ -228,8 +305,16 @@ async fn a_bus_that_cannot_be_opened_is_a_problem_and_is_tried_again() {
     let answer = send(intake, Request::post("/webhooks/in"), "x").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     set.send_replace("well");
-    until("it is ready", || async { get(admin, "/ready").await.status == 200 }).await;
-    assert_eq!(send(intake, Request::post("/webhooks/in"), "x").await.status, 202);
+    until("it is ready", || async {
+        get(admin, "/ready").await.status == 200
+    })
+    .await;
+    assert_eq!(
+        send(intake, Request::post("/webhooks/in"), "x")
+            .await
+            .status,
+        202
+    );
     handler.called(1).await;
     shutdown.cancel();
     running.await.unwrap().unwrap();
@@ -239,7 +324,10 @@ async fn a_bus_that_cannot_be_opened_is_a_problem_and_is_tried_again() {
 async fn a_panic_anywhere_ends_the_run_with_an_error() {
     let (_set, mood) = watch::channel("angry");
     let (running, ..) = moody(mood, vec![webhook("in")]).await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), running)
+        .await
+        .unwrap()
+        .unwrap();
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("no more"), "{error}");
 }
@@ -251,9 +339,18 @@ async fn two_objects_of_one_name_are_told_apart_by_a_problem() {
     second.object.namespace = "shop-two".to_owned();
     let weir = Weir::start(vec![first.clone(), second.clone()]).await;
     assert_eq!(weir.post("/webhooks/in", "x").await.status, 202);
-    assert_eq!((weir.depth(&first).await.ready, weir.depth(&second).await.ready), (1, 0));
+    assert_eq!(
+        (
+            weir.depth(&first).await.ready,
+            weir.depth(&second).await.ready
+        ),
+        (1, 0)
+    );
     let objects = get(weir.admin, "/objects").await.json();
-    assert_eq!(objects["objects"][1]["problems"][0]["reason"], "AddressTaken");
+    assert_eq!(
+        objects["objects"][1]["problems"][0]["reason"],
+        "AddressTaken"
+    );
 }
 
 #[tokio::test]
@@ -266,14 +363,19 @@ async fn a_consumer_of_a_queue_that_is_gone_says_so_and_goes_on_when_it_is_back(
     until("the missing topology is shown", || async {
         let object = weir.object("in").await;
         let problems = object["problems"].as_array().unwrap().clone();
-        problems.iter().any(|problem| problem["reason"] == "TopologyMissing")
+        problems
+            .iter()
+            .any(|problem| problem["reason"] == "TopologyMissing")
     })
     .await;
     apply(&broker, &object).await;
     assert_eq!(weir.post("/webhooks/in", "x").await.status, 202);
     handler.called(1).await;
     until("nothing is wrong any more", || async {
-        weir.object("in").await["problems"].as_array().unwrap().is_empty()
+        weir.object("in").await["problems"]
+            .as_array()
+            .unwrap()
+            .is_empty()
     })
     .await;
 }

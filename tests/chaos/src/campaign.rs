@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, sleep};
 use weir_broker::{QueueSpec, SystemClock, Transport, WorkQueue};
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
-    QueueConfig, RetryConfig, TargetConfig, VERSION,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
+    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -73,7 +73,7 @@ struct Site {
 pub async fn run(folder: &Path, settings: Settings) -> Report {
     eprintln!("chaos: {settings:?}");
     let mut site = set_up(folder, settings).await;
-    let deadline = Instant::now() + Duration::from_secs(600);
+    let deadline = Instant::now() + Duration::from_mins(10);
 
     if settings.busy_ms > 0 {
         for port in &site.handler_ports {
@@ -83,7 +83,11 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     }
     let producer = Producer::new(site.url.clone());
     let ledger = Arc::new(Ledger::open(&folder.join("producer.ndjson")).expect("writable"));
-    let kinds = (settings.flaky_percent, settings.poison_percent, settings.seed);
+    let kinds = (
+        settings.flaky_percent,
+        settings.poison_percent,
+        settings.seed,
+    );
     // Messages flow as long as the kills go on, and a little longer.
     let began = Instant::now();
     let span = MEAN_PAUSE * (settings.kills_each * 3) as u32 + Duration::from_secs(1);
@@ -101,11 +105,22 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     drained(&site.queue, deadline).await;
     let dead = dead_letters(&site.queue).await;
     for sidecar in site.sidecars.iter().chain([&site.intake]) {
-        eprintln!("chaos: {} resident {:?} KiB", sidecar.name(), sidecar.resident_kib());
+        eprintln!(
+            "chaos: {} resident {:?} KiB",
+            sidecar.name(),
+            sidecar.resident_kib()
+        );
     }
     let mut events = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("the run's folder").flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "ndjson") {
+    for entry in std::fs::read_dir(folder)
+        .expect("the run's folder")
+        .flatten()
+    {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "ndjson")
+        {
             events.extend(read(&entry.path()));
         }
     }
@@ -129,10 +144,22 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
         folder,
         "nats",
         &nats_server("2.15.1"),
-        &["-a", "127.0.0.1", "-p", &nats_port, "-js", "-sd", &store.to_string_lossy()],
+        &[
+            "-a",
+            "127.0.0.1",
+            "-p",
+            &nats_port,
+            "-js",
+            "-sd",
+            &store.to_string_lossy(),
+        ],
     );
     let servers = vec![format!("nats://127.0.0.1:{nats_port}")];
-    let bus = BusConfig::Nats { servers, credentials_file: None, ca_file: None };
+    let bus = BusConfig::Nats {
+        servers,
+        credentials_file: None,
+        ca_file: None,
+    };
     let object = ObjectKey::new(Kind::Webhook, "chaos", "flow");
     let queue = QueueConfig {
         limit: settings.limit,
@@ -142,9 +169,14 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
         capacity: 1_000_000,
         dead_letter_retention_seconds: 86_400,
     };
-    let spec = QueueSpec { object: object.clone(), uid: "chaos".into(), config: queue.clone() };
-    let transport: Arc<dyn Transport> =
-        weir_broker::connect(&bus, Arc::new(SystemClock)).await.expect("the bus is well formed");
+    let spec = QueueSpec {
+        object: object.clone(),
+        uid: "chaos".into(),
+        config: queue.clone(),
+    };
+    let transport: Arc<dyn Transport> = weir_broker::connect(&bus, Arc::new(SystemClock))
+        .await
+        .expect("the bus is well formed");
     let began = Instant::now();
     while let Err(why) = transport.apply_queue(&spec).await {
         assert!(began.elapsed() < Duration::from_secs(20), "topology: {why}");
@@ -177,8 +209,11 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
     let start = |name: &str, config: &ObjectConfig, data: u16| {
         let configs = folder.join(name);
         std::fs::create_dir_all(&configs).expect("the run's folder is writable");
-        std::fs::write(configs.join(ObjectConfig::file_name(&config.object)), config.to_json())
-            .expect("the run's folder is writable");
+        std::fs::write(
+            configs.join(ObjectConfig::file_name(&config.object)),
+            config.to_json(),
+        )
+        .expect("the run's folder is writable");
         let listen = format!("127.0.0.1:{data}");
         let admin = format!("127.0.0.1:{}", free_port());
         let ops = format!("127.0.0.1:{}", free_port());
@@ -187,7 +222,9 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
             folder,
             name,
             &sidecar,
-            &["--config", &configs, "--listen", &listen, "--admin", &admin, "--ops", &ops],
+            &[
+                "--config", &configs, "--listen", &listen, "--admin", &admin, "--ops", &ops,
+            ],
         )
     };
 
@@ -200,7 +237,12 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
         let name = format!("handler-{pod}");
         let ledger = folder.join(format!("{name}.ndjson"));
         let (ledger, work) = (ledger.to_string_lossy(), settings.work_ms.to_string());
-        handlers.push(Process::start(folder, &name, &handler, &[&port.to_string(), &ledger, &work]));
+        handlers.push(Process::start(
+            folder,
+            &name,
+            &handler,
+            &[&port.to_string(), &ledger, &work],
+        ));
         handler_ports.push(port);
         let worker = ObjectConfig {
             intake: None,
@@ -248,7 +290,13 @@ async fn kill(site: &mut Site, settings: Settings) {
     let targets = [Target::Broker, Target::Sidecar, Target::Handler];
     let (shortest, longest) = (Duration::from_millis(200), Duration::from_millis(800));
     let mut random = fastrand::Rng::with_seed(settings.seed);
-    for kill in schedule(settings.seed, &targets, settings.kills_each, shortest, longest) {
+    for kill in schedule(
+        settings.seed,
+        &targets,
+        settings.kills_each,
+        shortest,
+        longest,
+    ) {
         sleep(kill.after).await;
         let one = random.usize(0..site.sidecars.len());
         let share = u64::from(per_replica(settings).min(settings.limit));
@@ -259,7 +307,11 @@ async fn kill(site: &mut Site, settings: Settings) {
         };
         process.kill();
         let what = process.name().to_owned();
-        site.ledger.write(&Event::Killed { what, in_flight, at: now() });
+        site.ledger.write(&Event::Killed {
+            what,
+            in_flight,
+            at: now(),
+        });
         sleep(Duration::from_millis(random.u64(50..300))).await;
         process.start_again();
     }
@@ -283,7 +335,10 @@ async fn drained(queue: &Arc<dyn WorkQueue>, deadline: Instant) {
 async fn dead_letters(queue: &Arc<dyn WorkQueue>) -> Vec<Dead> {
     let (mut dead, mut after) = (Vec::new(), None);
     loop {
-        let page = queue.dead_letters(after, 500).await.expect("the broker is up again");
+        let page = queue
+            .dead_letters(after, 500)
+            .await
+            .expect("the broker is up again");
         for stored in page.items {
             let body = &stored.letter.message.body;
             let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();

@@ -62,7 +62,11 @@ impl Report {
             ("dead twice", &self.dead_twice),
         ] {
             if !list.is_empty() {
-                wrong.push(format!("{} {what}: {:?}", list.len(), &list[..list.len().min(10)]));
+                wrong.push(format!(
+                    "{} {what}: {:?}",
+                    list.len(),
+                    &list[..list.len().min(10)]
+                ));
             }
         }
         if self.both.len() as u64 > self.in_flight_at_kills {
@@ -75,7 +79,10 @@ impl Report {
             ));
         }
         if self.most_at_once > limit {
-            wrong.push(format!("{} calls at once, limit {limit}", self.most_at_once));
+            wrong.push(format!(
+                "{} calls at once, limit {limit}",
+                self.most_at_once
+            ));
         }
         wrong
     }
@@ -136,7 +143,13 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
                     corrupted.insert(*n);
                 }
             }
-            Event::Ended { n, status, started, at, .. } => {
+            Event::Ended {
+                n,
+                status,
+                started,
+                at,
+                ..
+            } => {
                 edges.push((*started, 1));
                 edges.push((*at, -1));
                 if (200..300).contains(status) {
@@ -145,7 +158,9 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
                     *asked_again.entry(*n).or_default() += 1;
                 }
             }
-            Event::Killed { what, in_flight, .. } => {
+            Event::Killed {
+                what, in_flight, ..
+            } => {
                 *report.kills.entry(what.clone()).or_default() += 1;
                 report.in_flight_at_kills += in_flight;
             }
@@ -191,7 +206,11 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
         .filter(|n| !handled.contains(*n) && !gone.contains(*n))
         .copied()
         .collect();
-    report.phantom = seen.union(&gone).filter(|n| !tried.contains_key(*n)).copied().collect();
+    report.phantom = seen
+        .union(&gone)
+        .filter(|n| !tried.contains_key(*n))
+        .copied()
+        .collect();
     report.both = handled.intersection(&gone).copied().collect();
     report.corrupted = corrupted.into_iter().collect();
     report
@@ -203,21 +222,44 @@ mod tests {
 
     fn sent(n: u64) -> [Event; 2] {
         [
-            Event::Try { n, sha: format!("sha{n}") },
-            Event::Accepted { n, id: format!("id{n}") },
+            Event::Try {
+                n,
+                sha: format!("sha{n}"),
+            },
+            Event::Accepted {
+                n,
+                id: format!("id{n}"),
+            },
         ]
     }
 
     fn call(n: u64, status: u16, started: u64, at: u64) -> [Event; 2] {
         let id = format!("id{n}");
         [
-            Event::Started { n, id: id.clone(), sha: format!("sha{n}"), attempt: 1, at: started },
-            Event::Ended { n, id, status, started, at },
+            Event::Started {
+                n,
+                id: id.clone(),
+                sha: format!("sha{n}"),
+                attempt: 1,
+                at: started,
+            },
+            Event::Ended {
+                n,
+                id,
+                status,
+                started,
+                at,
+            },
         ]
     }
 
     fn dead(n: u64) -> Dead {
-        Dead { n, sha: format!("sha{n}"), reason: "MaxAttempts".into(), attempts: 2 }
+        Dead {
+            n,
+            sha: format!("sha{n}"),
+            reason: "MaxAttempts".into(),
+            attempts: 2,
+        }
     }
 
     /// Two handled, one dead after two failures: nothing wrong.
@@ -267,7 +309,11 @@ mod tests {
         let report = check(&events, &letters);
         assert_eq!(report.extra, 1);
         assert_eq!(report.violations(1).len(), 1, "{report}");
-        events.push(Event::Killed { what: "sidecar".into(), in_flight: 1, at: 45 });
+        events.push(Event::Killed {
+            what: "sidecar".into(),
+            in_flight: 1,
+            at: 45,
+        });
         assert_eq!(check(&events, &letters).violations(1), Vec::<String>::new());
     }
 

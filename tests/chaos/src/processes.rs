@@ -46,7 +46,7 @@ impl Process {
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|why| panic!("start {}: {why}", self.program.display()));
+            .expect("the program can be started");
         self.child = Some(child);
     }
 
@@ -76,15 +76,25 @@ impl Drop for Process {
 /// A port of the loopback interface that is free now.
 pub fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    socket.local_addr().expect("a bound socket has an address").port()
+    socket
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
 }
 
 /// A binary of this workspace, beside the running test.
 pub fn workspace_binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its program");
-    let folder = test.ancestors().nth(2).expect("tests run from target/<profile>/deps");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests run from target/<profile>/deps");
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run: cargo build -p weir-sidecar", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing; run: cargo build -p weir-sidecar",
+        path.display()
+    );
     path
 }
 
@@ -95,6 +105,10 @@ pub fn nats_server(version: &str) -> PathBuf {
         PathBuf::from,
     );
     let path = cache.join("tools/nats").join(version).join("nats-server");
-    assert!(path.exists(), "{} is missing; run: tests/tools/install nats", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing; run: tests/tools/install nats",
+        path.display()
+    );
     path
 }

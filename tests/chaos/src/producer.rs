@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -23,18 +23,27 @@ pub struct Producer {
 impl Producer {
     /// Posts to `url`.
     pub fn new(url: String) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), url }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            url,
+        }
     }
 
     /// One empty POST; true when anything answered.
     pub async fn post_once(&self) -> bool {
         let request = Request::post(&self.url).body(Full::default());
-        self.client.request(request.expect("the request is well formed")).await.is_ok()
+        self.client
+            .request(request.expect("the request is well formed"))
+            .await
+            .is_ok()
     }
 
     /// Sends one message until it is accepted or `deadline` passes.
     pub async fn send(&self, ledger: &Ledger, n: u64, body: String, deadline: Instant) {
-        ledger.write(&Event::Try { n, sha: sha(body.as_bytes()) });
+        ledger.write(&Event::Try {
+            n,
+            sha: sha(body.as_bytes()),
+        });
         let body = Bytes::from(body);
         while Instant::now() < deadline {
             let request = Request::post(&self.url)
@@ -45,9 +54,11 @@ impl Producer {
             let answer = timeout(Duration::from_secs(15), self.client.request(request)).await;
             if let Ok(Ok(answer)) = answer {
                 let status = answer.status();
-                let text = answer.into_body().collect().await.map(|b| b.to_bytes());
+                let text = answer.into_body().collect().await.map(Collected::to_bytes);
                 if status == StatusCode::ACCEPTED {
-                    let id = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
+                    let id = text
+                        .ok()
+                        .and_then(|text| serde_json::from_slice(&text).ok());
                     let id: serde_json::Value = id.unwrap_or_default();
                     let id = id["id"].as_str().unwrap_or_default().to_owned();
                     ledger.write(&Event::Accepted { n, id });

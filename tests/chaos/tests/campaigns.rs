@@ -16,7 +16,10 @@ const SHORT: Settings = Settings {
 };
 
 fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,16 +30,26 @@ async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
         seed: from_environment("SEED", fastrand::u64(1..1_000_000)),
         ..SHORT
     };
-    let folder = tempfile::Builder::new().prefix("weir-chaos-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("weir-chaos-")
+        .tempdir()
+        .unwrap();
     let report = run(folder.path(), settings).await;
     eprintln!("chaos: seed {} {report}", settings.seed);
     let wrong = report.violations(u64::from(settings.limit));
     if !wrong.is_empty() {
         let kept = folder.keep();
-        panic!("seed {}: {wrong:?}; logs and ledgers in {}", settings.seed, kept.display());
+        panic!(
+            "seed {}: {wrong:?}; logs and ledgers in {}",
+            settings.seed,
+            kept.display()
+        );
     }
     assert_eq!(report.accepted, settings.messages, "{report}");
-    assert_eq!(report.kills.values().sum::<u64>() as usize, settings.kills_each * 3);
+    assert_eq!(
+        report.kills.values().sum::<u64>() as usize,
+        settings.kills_each * 3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +66,10 @@ async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
         flaky_percent: 0,
         poison_percent: 5,
     };
-    let folder = tempfile::Builder::new().prefix("weir-chaos-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("weir-chaos-")
+        .tempdir()
+        .unwrap();
     let report = run(folder.path(), settings).await;
     eprintln!("chaos: {report}");
     let wrong = report.violations(1);
@@ -62,6 +78,10 @@ async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
         panic!("{wrong:?} {report}; logs and ledgers in {}", kept.display());
     }
     assert_eq!(report.most_at_once, 1);
-    assert_eq!(report.reasons.keys().collect::<Vec<_>>(), ["MaxAttempts"], "{report}");
+    assert_eq!(
+        report.reasons.keys().collect::<Vec<_>>(),
+        ["MaxAttempts"],
+        "{report}"
+    );
     assert_eq!(report.extra, 0, "attempts are counted exactly: {report}");
 }

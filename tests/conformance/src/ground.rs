@@ -42,7 +42,7 @@ impl Ground {
                 limit: 10,
                 batch_max: 1,
                 lease_seconds: 30,
-                replicas: 1,
+                replicas: subject.replicas(),
                 capacity: 100_000,
                 dead_letter_retention_seconds: 1_209_600,
             },
@@ -58,7 +58,7 @@ impl Ground {
     /// Makes the topology, on a client of its own.
     pub async fn apply(&self) -> Arc<dyn Transport> {
         let transport = self.connect().await;
-        transport.apply_queue(&self.spec).await.unwrap();
+        persist(|| transport.apply_queue(&self.spec)).await;
         transport
     }
 

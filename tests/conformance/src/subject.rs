@@ -20,8 +20,6 @@ pub enum Feature {
     CutConnection,
     /// A bound on the number of waiting messages, kept by the transport itself.
     Capacity,
-    /// Old versions.
-    Versions,
     /// Clients that know nothing of Weir and write into the broker.
     Strangers,
 }
@@ -31,6 +29,11 @@ pub enum Feature {
 pub trait Subject: Send + Sync {
     /// What it does not have, with the reason.
     fn lacks(&self, feature: Feature) -> Option<&'static str>;
+
+    /// Copies of each stream.
+    fn replicas(&self) -> u32 {
+        1
+    }
 
     /// A client as another process would be one.
     async fn connect(&self) -> Arc<dyn Transport>;
@@ -43,6 +46,12 @@ pub trait Subject: Send + Sync {
 
     /// Ends that.
     fn bring_up(&self);
+
+    /// Kills one server and starts it again, where there are several; otherwise the only one.
+    fn kill_one(&self) {
+        self.take_down();
+        self.bring_up();
+    }
 
     /// Puts something that is not ours where the queue of `spec` would be.
     async fn plant_foreign(&self, spec: &QueueSpec);
@@ -74,7 +83,6 @@ impl Subject for Memory {
         match feature {
             Feature::ServerKill => Some("it ends with the process"),
             Feature::CutConnection => Some("it has no connection"),
-            Feature::Versions => Some("it has one version"),
             Feature::Strangers => Some("nobody else can reach it"),
             Feature::Capacity => None,
         }
@@ -115,26 +123,60 @@ impl Subject for Memory {
     }
 }
 
-/// NATS of one version.
+/// NATS of one version: one server, or three with three copies of every stream.
 pub struct Nats {
-    server: Mutex<Server>,
+    servers: Mutex<Vec<Server>>,
 }
 
 impl Nats {
     /// Starts a server of a version.
     pub fn start(version: &str) -> Self {
         Self {
-            server: Mutex::new(Server::start(version, Vec::new())),
+            servers: Mutex::new(vec![Server::start(version, Vec::new())]),
         }
     }
 
-    fn url(&self) -> String {
-        self.server.lock().unwrap().url()
+    /// Starts three servers of a version that form a cluster.
+    pub fn start_cluster(version: &str) -> Self {
+        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let urls: Vec<String> = routes
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
+        let servers = (0..3).map(|number| {
+            let extra = [
+                "-n".to_owned(),
+                format!("n{number}-{}", routes[number]),
+                "--cluster_name".to_owned(),
+                format!("c{}", routes[0]),
+                "--cluster".to_owned(),
+                urls[number].clone(),
+                "--routes".to_owned(),
+                urls.join(","),
+            ];
+            Server::start(version, extra.to_vec())
+        });
+        Self {
+            servers: Mutex::new(servers.collect()),
+        }
     }
 
-    async fn open(url: String) -> Arc<dyn Transport> {
+    fn urls(&self) -> Vec<String> {
+        self.servers
+            .lock()
+            .unwrap()
+            .iter()
+            .map(Server::url)
+            .collect()
+    }
+
+    fn url(&self) -> String {
+        self.urls().remove(0)
+    }
+
+    async fn open(servers: Vec<String>) -> Arc<dyn Transport> {
         let bus = BusConfig::Nats {
-            servers: vec![url],
+            servers,
             credentials_file: None,
             ca_file: None,
         };
@@ -142,6 +184,12 @@ impl Nats {
             .await
             .unwrap();
         transport.connected().wait_for(|up| *up).await.unwrap();
+        // A cluster that was just started has no leader for a moment.
+        let until = tokio::time::Instant::now() + crate::ground::SOON * 2;
+        while let Err(error) = transport.server().await {
+            assert!(tokio::time::Instant::now() < until, "{error}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         Arc::new(transport)
     }
 
@@ -173,22 +221,44 @@ impl Subject for Nats {
         }
     }
 
+    fn replicas(&self) -> u32 {
+        if self.servers.lock().unwrap().len() > 1 {
+            3
+        } else {
+            1
+        }
+    }
+
     async fn connect(&self) -> Arc<dyn Transport> {
-        Self::open(self.url()).await
+        Self::open(self.urls()).await
     }
 
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
-        let upstream = self.server.lock().unwrap().address();
+        let upstream = self.servers.lock().unwrap()[0].address();
         let proxy = Proxy::start(upstream).await;
-        (Self::open(proxy.url()).await, proxy)
+        (Self::open(vec![proxy.url()]).await, proxy)
     }
 
     fn take_down(&self) {
-        self.server.lock().unwrap().kill();
+        self.servers
+            .lock()
+            .unwrap()
+            .iter_mut()
+            .for_each(Server::kill);
     }
 
     fn bring_up(&self) {
-        self.server.lock().unwrap().restart();
+        self.servers
+            .lock()
+            .unwrap()
+            .iter_mut()
+            .for_each(Server::restart);
+    }
+
+    fn kill_one(&self) {
+        let mut servers = self.servers.lock().unwrap();
+        let number = fastrand::usize(..servers.len());
+        servers[number].restart();
     }
 
     async fn plant_foreign(&self, spec: &QueueSpec) {
@@ -224,4 +294,10 @@ impl Subject for Nats {
             answer.payload
         );
     }
+}
+
+/// A port that nothing listens on.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }

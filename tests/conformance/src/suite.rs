@@ -4,6 +4,7 @@ pub mod consuming;
 pub mod dead;
 pub mod dedup;
 pub mod faults;
+pub mod ledger;
 pub mod limit;
 pub mod publishing;
 pub mod reading;
@@ -91,4 +92,5 @@ guarantees! {
     faults::dead_letter_is_single_after_a_crash_between [CutConnection];
     faults::a_lost_answer_stores_once [CutConnection];
     faults::a_silent_connection_is_noticed [CutConnection];
+    ledger::accepted_is_handled_or_dead_under_kills (alone);
 }

@@ -14,7 +14,7 @@ use weir_broker::{NatsTransport, SystemClock, Transport as _};
 use weir_conformance::server::{Server, binary};
 use weir_conformance::subject::{Memory, Nats};
 use weir_conformance::suite::{ALL, Guarantee};
-use weir_conformance::{Feature, Ground, Subject};
+use weir_conformance::{Ground, Subject};
 use weir_core::config::BusConfig;
 
 /// Every guarantee is decided within this.
@@ -28,6 +28,7 @@ const TOO_OLD: &str = "2.10.26";
 enum Kind {
     Memory,
     Nats(&'static str),
+    Cluster(&'static str),
 }
 
 impl Kind {
@@ -35,6 +36,7 @@ impl Kind {
         match self {
             Self::Memory => "memory".to_owned(),
             Self::Nats(version) => format!("nats {version}"),
+            Self::Cluster(version) => format!("nats {version} R3"),
         }
     }
 
@@ -42,6 +44,7 @@ impl Kind {
         match self {
             Self::Memory => Arc::new(Memory::start()),
             Self::Nats(version) => Arc::new(Nats::start(version)),
+            Self::Cluster(version) => Arc::new(Nats::start_cluster(version)),
         }
     }
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             }
         }
         kinds.extend(VERSIONS.map(Kind::Nats));
+        kinds.push(Kind::Cluster(VERSIONS[1]));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(8)
@@ -131,10 +135,10 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
         let (name, kind, verdict) = done.expect("panics are caught");
         match &verdict {
             Verdict::Held(took) => {
-                println!("ok      {kind:12} {name} ({:.1} s)", took.as_secs_f64());
+                println!("ok      {kind:14} {name} ({:.1} s)", took.as_secs_f64());
             }
             Verdict::Lacks(_) => {}
-            Verdict::Failed(why) => println!("FAILED  {kind:12} {name}: {why}"),
+            Verdict::Failed(why) => println!("FAILED  {kind:14} {name}: {why}"),
         }
         results.insert((name, kind), verdict);
     }
@@ -245,7 +249,6 @@ fn report(kinds: &[Kind], results: &BTreeMap<(String, String), Verdict>) -> Exit
     for reason in reasons {
         println!("{reason}");
     }
-    let _ = Feature::Versions;
     println!("\n{} tried, {failed} failed", results.len());
     if failed > 0 {
         ExitCode::FAILURE

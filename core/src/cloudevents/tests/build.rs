@@ -54,6 +54,26 @@ fn an_event_is_handed_on_with_its_own_attributes() {
 }
 
 #[test]
+fn quoted_attributes_of_older_senders_are_unquoted() {
+    for (header, id) in [
+        (r#""a b""#, "a b"),
+        (r#""a \" \\b""#, r#"a " \b"#),
+        (r#""%20""#, " "),
+        (r#""a"#, r#""a"#),
+        (r"a\b", r"a\b"),
+        ("\u{e2}\u{82}\u{ac}", "€"),
+    ] {
+        let pairs = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", header),
+            ("ce-source", "/s"),
+            ("ce-type", "t"),
+        ];
+        assert_eq!(event_id(&message(&pairs, b"")), id, "{header}");
+    }
+}
+
+#[test]
 fn a_structured_body_that_was_stored_untouched_gets_no_contradicting_attributes() {
     let message = message(
         &[

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -49,7 +49,10 @@ async fn main() -> std::io::Result<()> {
         connections.spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
             let connection = hyper::server::conn::http1::Builder::new();
-            connection.serve_connection(TokioIo::new(stream), service).await.ok();
+            connection
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
         });
         while connections.try_join_next().is_some() {}
     }
@@ -60,22 +63,40 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() == "/busy" {
-        let ms = request.uri().query().and_then(|q| q.strip_prefix("ms=")).and_then(|n| n.parse().ok());
-        state.busy_until.store(now() + ms.unwrap_or(0_u64) * 1_000_000, Ordering::Relaxed);
+        let ms = request
+            .uri()
+            .query()
+            .and_then(|q| q.strip_prefix("ms="))
+            .and_then(|n| n.parse().ok());
+        state
+            .busy_until
+            .store(now() + ms.unwrap_or(0_u64) * 1_000_000, Ordering::Relaxed);
         return Ok(status(204));
     }
     let started = now();
     let header = |name: &str| {
-        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        let value = request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
-    let (id, attempt) = (header("weir-id"), header("weir-attempt").parse().unwrap_or(0));
-    let Ok(body) = request.into_body().collect().await.map(|body| body.to_bytes()) else {
+    let (id, attempt) = (
+        header("weir-id"),
+        header("weir-attempt").parse().unwrap_or(0),
+    );
+    let Ok(body) = request.into_body().collect().await.map(Collected::to_bytes) else {
         return Ok(status(400));
     };
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let n = document["n"].as_u64().unwrap_or(u64::MAX);
-    state.ledger.write(&Event::Started { n, id: id.clone(), sha: sha(&body), attempt, at: started });
+    state.ledger.write(&Event::Started {
+        n,
+        id: id.clone(),
+        sha: sha(&body),
+        attempt,
+        at: started,
+    });
     let code = if started < state.busy_until.load(Ordering::Relaxed) {
         429
     } else {
@@ -86,7 +107,13 @@ async fn answer(
             _ => 204,
         }
     };
-    state.ledger.write(&Event::Ended { n, id, status: code, started, at: now() });
+    state.ledger.write(&Event::Ended {
+        n,
+        id,
+        status: code,
+        started,
+        at: now(),
+    });
     Ok(status(code))
 }
 

@@ -92,7 +92,8 @@ pub async fn stop_hands_out_what_is_on_its_way(ground: Ground) {
 }
 
 /// A consumer goes on by itself, and what was out can be settled after the outage.
-pub async fn consuming_survives_an_outage(ground: Ground) {
+pub async fn consuming_survives_an_outage(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 120;
     let transport = ground.apply().await;
     let queue = transport.queue(&ground.spec);
     publish(&queue, ids(1)).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ground::{
-    Ground, WHILE, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for, persist,
-    publish,
+    Ground, SOON, WHILE, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for,
+    persist, publish, take,
 };
 use crate::subject::Feature;
 
@@ -35,7 +35,7 @@ pub async fn retry_is_durable_and_holds_no_slot(mut ground: Ground) {
     ground.subject.bring_up();
     let again = next(&mut consumer).await;
     let took = started.elapsed();
-    assert!(took >= delay && took < delay * 3, "{took:?}");
+    assert!(took >= delay && took < delay + SOON, "{took:?}");
     assert_eq!(
         (again.message.id.as_str(), again.attempts, again.redelivered),
         ("m0", 1, false)
@@ -51,8 +51,7 @@ pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
     let queue = ground.queue().await;
     publish(&queue, ids(100)).await;
     let mut consumer = consumer(&queue, 200).await;
-    for _ in 0..100 {
-        let delivery = next(&mut consumer).await;
+    for delivery in take(&mut consumer, 100).await {
         let delay = Duration::from_millis(200 + 20 * (fastrand::u64(0..100)));
         delivery.lease.retry(delay, 1).await.unwrap();
     }
@@ -216,7 +215,7 @@ pub async fn heartbeat_keeps_the_message(mut ground: Ground) {
 
 /// What is in other hands is left alone; what was handled is handled.
 pub async fn a_lease_that_is_over_settles_nothing_but_an_acknowledgement(mut ground: Ground) {
-    ground.spec.config.lease_seconds = 1;
+    ground.spec.config.lease_seconds = 3;
     let queue = ground.queue().await;
     publish(&queue, ids(1)).await;
     let mut consumer = consumer(&queue, 10).await;
@@ -238,7 +237,7 @@ pub async fn a_lease_that_is_over_settles_nothing_but_an_acknowledgement(mut gro
     assert_eq!((depth.delayed, depth.dead), (0, 0));
     stale.lease.ack().await.unwrap();
     becomes_empty(&queue).await;
-    none_for(&mut consumer, Duration::from_secs(2)).await;
+    none_for(&mut consumer, Duration::from_secs(4)).await;
     // Its holder finds nothing to do.
     drop(current);
     let needs_server = ground.subject.lacks(Feature::ServerKill).is_none();

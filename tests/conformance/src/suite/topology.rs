@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use weir_broker::{Applied, Publication, QueueSpec, Removal, Removed};
 
-use crate::ground::{Ground, consumer, ids, next, plain, publish, unique};
+use crate::ground::{Ground, consumer, ids, next, persist, plain, publish, unique};
 
 /// Idempotent: what is as wanted is not written.
 pub async fn second_apply_changes_nothing(mut ground: Ground) {
@@ -29,15 +29,10 @@ pub async fn two_processes_may_apply_at_once(mut ground: Ground) {
     for batch_max in [1, 3] {
         ground.spec.config.batch_max = batch_max;
         let transports = join_all((0..6).map(|_| ground.connect())).await;
-        let applied = join_all(
-            transports
-                .iter()
-                .map(|transport| transport.apply_queue(&ground.spec)),
-        )
-        .await;
-        for applied in applied {
-            applied.unwrap();
-        }
+        let all = transports
+            .iter()
+            .map(|transport| persist(|| transport.apply_queue(&ground.spec)));
+        join_all(all).await;
         let after = transports[0].apply_queue(&ground.spec).await.unwrap();
         assert_eq!(after, Applied::default());
     }

@@ -1,0 +1,330 @@
+//! The program as its users call it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test of processes, on their clock"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+fn weir(arguments: &[&str]) -> Output {
+    Command::new(WEIR)
+        .args(arguments)
+        .env_remove("WEIR_OPS")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// A `weir run` that ends with the test.
+struct Running {
+    child: Child,
+    ops: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// Runs a manifest; `{}` in it is a folder of its own. Ready when this returns.
+    fn start(manifest: &str, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        let port = || {
+            std::net::TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+        };
+        let (listen, ops) = (port().to_string(), port().to_string());
+        let mut child = Command::new(WEIR)
+            .args(["run", "-f"])
+            .arg(&file)
+            .args(["--listen", &listen, "--ops", &ops])
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ready = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.contains("ready after"));
+        assert!(ready.is_some(), "weir run ended before it was ready");
+        // Somebody has to read, or the program blocks when the pipe is full.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            child,
+            ops: format!("http://{ops}"),
+            _folder: folder,
+        }
+    }
+
+    fn weir(&self, arguments: &[&str]) -> Output {
+        weir(&[arguments, &["--ops", &self.ops]].concat())
+    }
+
+    /// Asks until the answer is as wanted.
+    fn until(
+        &self,
+        arguments: &[&str],
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let answer = json(&self.weir(&[arguments, &["-o", "json"]].concat()));
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "still {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().ok();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+const QUEUE: &str = "
+apiVersion: weir.dev/v1alpha1
+kind: QueueConsumer
+metadata: {name: rows}
+spec:
+  concurrency: {max: 1}
+  retry: {maxAttempts: 1}
+  handler: {image: none}
+";
+
+/// A handler of one line: what it answers is in the body.
+const HANDLER: &str = r"
+import http.server, json, os
+class H(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers['content-length'])))
+        self.send_response(body['answer']); self.send_header('content-length', '0'); self.end_headers()
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()
+";
+
+#[test]
+fn what_fails_is_listed_counted_and_shown_whole() {
+    let run = Running::start(QUEUE, &["--", "python3", "-c", HANDLER]);
+    let sent = run.weir(&["send", "qc/rows", "-d", r#"{"answer": 500}"#, "-o", "json"]);
+    let id = json(&sent)["id"].as_str().unwrap().to_owned();
+    run.weir(&["send", "queueconsumer/rows", "-d", r#"{"answer": 204}"#]);
+
+    let list = ["dlq", "list", "queueconsumer/rows"];
+    let answer = run.until(&list, |answer| {
+        answer["items"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    });
+    let item = &answer["items"][0];
+    assert_eq!(item["id"], id.as_str());
+    assert_eq!(
+        (&item["reason"], &item["attempts"]),
+        (&"MaxAttempts".into(), &1.into())
+    );
+    assert_eq!(answer["items"].as_array().unwrap().len(), 1);
+
+    let table = text(&run.weir(&["dlq", "list"]).stdout);
+    assert!(
+        table.starts_with("OBJECT") && table.contains("queueconsumer/rows"),
+        "{table}"
+    );
+    let counts = json(&run.weir(&["dlq", "list", "--by", "status", "-o", "json"]));
+    assert_eq!(
+        counts["counts"],
+        serde_json::json!([{"key": "500", "count": 1}])
+    );
+    let letter = text(&run.weir(&["dlq", "show", "qc/rows", &id]).stdout);
+    assert!(
+        letter.contains("MaxAttempts") && letter.contains(r#"{"answer": 500}"#),
+        "{letter}"
+    );
+    assert_eq!(
+        text(&run.weir(&["dlq", "list", "-o", "name"]).stdout).trim(),
+        id
+    );
+
+    let missing = run.weir(&["dlq", "show", "qc/rows", "no/such id"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(
+        text(&missing.stderr).contains("404"),
+        "{}",
+        text(&missing.stderr)
+    );
+}
+
+#[test]
+fn a_webhook_without_its_secret_says_so_and_a_wrong_key_is_refused() {
+    let manifest = "
+apiVersion: v1
+kind: Secret
+metadata: {name: key}
+stringData: {a: it is a secret of enough length}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Webhook
+metadata: {name: hub}
+spec:
+  verify: {scheme: GitHub, secretRef: {name: key}}
+  handler: {image: none}
+";
+    let run = Running::start(manifest, &["--", "python3", "-c", HANDLER]);
+    let send = |key: &str| {
+        run.weir(&[
+            "send",
+            "webhook/hub",
+            "-d",
+            r#"{"answer":204}"#,
+            "--scheme",
+            "github",
+            "--sign-with",
+            key,
+        ])
+    };
+    assert!(send("it is a secret of enough length").status.success());
+    let refused = send("another secret of enough length");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("401"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_say_what_to_write() {
+    for (arguments, wanted) in [
+        (&["send", "rows", "-d", "x"][..], "KIND/NAME"),
+        (
+            &["send", "topic/rows", "-d", "x"],
+            "no kind is called `topic`",
+        ),
+        (&["send", "qc/Rows", "-d", "x"], "lower case"),
+        (&["send", "qc/rows"], "-d"),
+        (
+            &["dlq", "list", "qc/rows", "--ops", "http://x", "-n", "shop"],
+            "one or the other",
+        ),
+        (&["run", "-f", "/nowhere"], "cannot read /nowhere"),
+        (&["lint", "-f", "/nowhere"], "cannot read /nowhere"),
+    ] {
+        let output = weir(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            text(&output.stderr).contains(wanted),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(output.stdout.is_empty(), "errors go to standard error");
+    }
+}
+
+#[test]
+fn without_a_runtime_the_next_step_is_named() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = weir(&["dlq", "list", "--ops", &format!("http://{port}")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("weir run"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn examples_pass_lint_and_bad_manifests_name_line_and_field() {
+    for folder in std::fs::read_dir(examples()).unwrap().flatten() {
+        let output = weir(&["lint", "-f", &folder.path().to_string_lossy()]);
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            folder.path().display(),
+            text(&output.stdout)
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yaml");
+    std::fs::write(&file, QUEUE.replace("maxAttempts: 1", "maxAttemps: 1")).unwrap();
+    let output = weir(&["lint", "-f", &file.to_string_lossy(), "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let problem =
+        &serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["problems"][0];
+    assert_eq!(problem["path"], "spec.retry.maxAttemps");
+    assert_eq!(problem["line"], 7);
+    assert!(
+        problem["message"].as_str().unwrap().contains("maxAttempts"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_handler_that_is_missing_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("q.yaml");
+    std::fs::write(&file, QUEUE).unwrap();
+    let output = weir(&[
+        "run",
+        "-f",
+        &file.to_string_lossy(),
+        "--listen",
+        "127.0.0.1:0",
+        "--ops",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("--handler rows="),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn completion_covers_every_command_and_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&weir(&["completion", shell]).stdout);
+        for command in ["run", "send", "dlq", "lint", "version", "completion"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
+fn versions_are_data_too() {
+    let version = json(&weir(&["version", "--client", "-o", "json"]));
+    assert_eq!(version["client"], env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,185 @@
+//! Everything together, under kills: what was accepted is handled or a dead letter, and counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::future::join3;
+use tokio::time::{Instant, timeout};
+use weir_broker::{Delivery, Published};
+
+use crate::ground::{Ground, depth_becomes, failure, persist, unique};
+
+const MESSAGES: usize = 600;
+const MOST_ATTEMPTS: u32 = 3;
+
+#[derive(Default)]
+struct Ledger {
+    accepted: BTreeSet<String>,
+    handled: BTreeMap<String, u32>,
+    given_up: BTreeSet<String>,
+    most_attempts: u32,
+}
+
+/// Two processes handle, fail, give back and lose messages while servers are killed. Nothing is lost,
+/// nothing is stored twice, and no message is tried more often than it may be.
+pub async fn accepted_is_handled_or_dead_under_kills(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 2;
+    ground.spec.config.limit = 16;
+    let queue = ground.queue().await;
+    let ledger = Mutex::new(Ledger::default());
+    let publishing = async {
+        for number in 0..MESSAGES {
+            let id = format!("m{number}");
+            let window = Duration::from_mins(5);
+            let published = persist(|| queue.publish(unique(&id, &id, window))).await;
+            assert_eq!(
+                published,
+                Published {
+                    id: id.clone(),
+                    duplicate: published.duplicate
+                }
+            );
+            ledger.lock().unwrap().accepted.insert(id);
+        }
+    };
+    let killing = async {
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            tokio::task::block_in_place(|| ground.subject.kill_one());
+        }
+    };
+    let until = Instant::now() + Duration::from_secs(75);
+    let is_done = || {
+        let ledger = ledger.lock().unwrap();
+        ledger.accepted.len() == MESSAGES
+            && ledger
+                .accepted
+                .iter()
+                .all(|id| ledger.handled.contains_key(id) || ledger.given_up.contains(id))
+    };
+    let working = async {
+        let first = work(&ground, &ledger, &is_done, until);
+        let second = work(&ground, &ledger, &is_done, until);
+        futures::future::join(first, second).await;
+    };
+    join3(publishing, killing, working).await;
+
+    let mut letters = Vec::new();
+    let mut after = None;
+    loop {
+        let page = persist(|| queue.dead_letters(after, 100)).await;
+        letters.extend(
+            page.items
+                .into_iter()
+                .map(|stored| stored.letter.message.id),
+        );
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    // What a killed server forgot comes again and is handled again: drain it, then look.
+    depth_becomes(&queue, |depth| depth.ready + depth.delayed == 0).await;
+    let ledger = ledger.into_inner().unwrap();
+    let dead: BTreeSet<String> = letters.iter().cloned().collect();
+    assert_eq!(dead.len(), letters.len(), "a message has two dead letters");
+    let lost: Vec<&String> = ledger
+        .accepted
+        .iter()
+        .filter(|id| !ledger.handled.contains_key(*id) && !dead.contains(*id))
+        .collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    assert!(
+        ledger.given_up.iter().all(|id| dead.contains(id)),
+        "given up but not stored"
+    );
+    assert!(
+        ledger.most_attempts <= MOST_ATTEMPTS,
+        "{} attempts",
+        ledger.most_attempts
+    );
+    let again: u32 = ledger.handled.values().map(|times| times - 1).sum();
+    assert!(
+        again <= 4 * 16,
+        "{again} messages were handled more than once"
+    );
+}
+
+async fn work(
+    ground: &Ground,
+    ledger: &Mutex<Ledger>,
+    is_done: &impl Fn() -> bool,
+    until: Instant,
+) {
+    let queue = ground.another().await;
+    let mut consumer = persist(|| queue.consume()).await;
+    consumer.want(12);
+    let mut quiet = 0;
+    while quiet < 3 {
+        assert!(Instant::now() < until, "not everything is handled in time");
+        match timeout(Duration::from_secs(1), consumer.next()).await {
+            Ok(delivery) => {
+                settle(delivery.unwrap().unwrap(), ledger).await;
+                consumer.want(1);
+                quiet = 0;
+            }
+            Err(_) if is_done() => quiet += 1,
+            Err(_) => {}
+        }
+    }
+}
+
+/// What a process does with a delivery. A process that gives up on the broker drops it.
+async fn settle(delivery: Delivery, ledger: &Mutex<Ledger>) {
+    let Delivery {
+        message,
+        attempts,
+        lease,
+        ..
+    } = delivery;
+    let fate = fastrand::u32(0..100);
+    {
+        let mut ledger = ledger.lock().unwrap();
+        ledger.most_attempts = ledger.most_attempts.max(attempts);
+    }
+    let spent = attempts >= MOST_ATTEMPTS;
+    if !spent && (!attempt(|| lease.begin()).await || fate < 8) {
+        return;
+    }
+    if spent || (fate < 30 && attempts + 1 == MOST_ATTEMPTS) {
+        let death = failure(MOST_ATTEMPTS);
+        if attempt(|| lease.dead_letter(&death)).await {
+            ledger.lock().unwrap().given_up.insert(message.id);
+        }
+    } else if fate < 30 {
+        let delay = Duration::from_millis(fastrand::u64(0..400));
+        attempt(|| lease.retry(delay, attempts + 1)).await;
+    } else if fate < 40 {
+        attempt(|| lease.give_back()).await;
+    } else if attempt(|| lease.ack()).await {
+        *ledger
+            .lock()
+            .unwrap()
+            .handled
+            .entry(message.id)
+            .or_default() += 1;
+    }
+}
+
+/// Repeats a step while it fails for reasons that pass and the lease may last.
+async fn attempt<F: Future<Output = Result<(), weir_broker::BrokerError>>>(
+    mut step: impl FnMut() -> F,
+) -> bool {
+    let until = Instant::now() + Duration::from_secs(8);
+    loop {
+        match step().await {
+            Ok(()) => return true,
+            Err(error) if error.is_transient() && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            Err(error) if error.is_transient() || error.reason() == "LeaseOver" => return false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
