@@ -67,20 +67,19 @@ impl Space {
                 dead_letter_retention_seconds: 1_209_600,
             },
         });
-        let mut letters = Vec::new();
-        let mut after = None;
-        loop {
-            // The connection is made while the first question is asked.
-            let page = until("a page of dead letters", SOON, async || {
-                queue.dead_letters(after, 100).await
-            })
-            .await;
-            letters.extend(page.items.into_iter().map(|stored| stored.letter));
-            after = page.next;
-            if after.is_none() {
-                return letters;
+        until("the dead letters to be readable", SOON, async || {
+            let mut letters = Vec::new();
+            let mut after = None;
+            loop {
+                let page = queue.dead_letters(after, 100).await?;
+                letters.extend(page.items.into_iter().map(|stored| stored.letter));
+                after = page.next;
+                if after.is_none() {
+                    return Ok::<_, weir_broker::BrokerError>(letters);
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The server behind a Service.

@@ -23,8 +23,14 @@ apiVersion: v1
 kind: Pod
 metadata: {name: old, labels: {app: old}}
 spec:
+  securityContext: {fsGroup: 65532}
   containers:
-  - {name: nats, image: 'weir.test/nats-old:1', imagePullPolicy: Never, args: [--jetstream, --store_dir, /tmp/nats]}
+  - name: nats
+    image: weir.test/nats-old:1
+    imagePullPolicy: Never
+    args: [--jetstream, --store_dir, /data]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {}}]
 ---
 apiVersion: v1
 kind: Service
@@ -33,16 +39,30 @@ spec: {selector: {app: old}, ports: [{port: 4222}]}
 ",
             )
             .await;
-        space.apply(&bus("default", &format!("nats://old.{}.svc:4222", space.name))).await;
-        let object = space
-            .condition("MessageBus", "default", "Ready", |c| c["status"] == "False" && c["reason"] == "BrokerTooOld")
+        space
+            .apply(&bus(
+                "default",
+                &format!("nats://old.{}.svc:4222", space.name),
+            ))
             .await;
-        let message = find_condition(&object, "Ready")["message"].as_str().unwrap();
+        let object = space
+            .condition("MessageBus", "default", "Ready", |c| {
+                c["status"] == "False" && c["reason"] == "BrokerTooOld"
+            })
+            .await;
+        let message = find_condition(&object, "Ready")["message"]
+            .as_str()
+            .unwrap();
         println!("{message}");
-        assert!(message.contains("2.10.26") && message.contains("2.12"), "{message}");
+        assert!(
+            message.contains("2.10.26") && message.contains("2.12"),
+            "{message}"
+        );
 
         space.apply(&consumer("queue", "")).await;
-        space.condition("QueueConsumer", "queue", "Ready", |c| c["status"] != "True").await;
+        space
+            .condition("QueueConsumer", "queue", "Ready", |c| c["status"] != "True")
+            .await;
     })
     .await;
 }

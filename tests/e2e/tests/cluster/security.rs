@@ -1,13 +1,17 @@
 //! What Weir's pods may do, and what its operator may not.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::limits::{consumer, publish};
 use crate::manifests::{COUNTER, bus, shared_nats, signing_secret};
-use crate::space::{Space, in_labelled_space, in_space};
+use crate::restarts::home;
+use crate::space::{Space, client, in_labelled_space, in_space};
 use crate::wait::SOON;
 use crate::webhook::webhook;
 
@@ -145,6 +149,41 @@ async fn the_operator_may_do_nothing_beyond_its_list() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/e2e/run"]
+async fn the_chart_grants_exactly_the_operators_list() {
+    type Grants = BTreeSet<(String, String, String, String)>;
+    fn grants(rules: &[PolicyRule]) -> Grants {
+        let mut all = Grants::new();
+        for rule in rules {
+            for group in rule.api_groups.iter().flatten() {
+                for resource in rule.resources.iter().flatten() {
+                    for verb in &rule.verbs {
+                        let names = rule.resource_names.clone().unwrap_or_default().join(",");
+                        all.insert((group.clone(), resource.clone(), names, verb.clone()));
+                    }
+                }
+            }
+        }
+        all
+    }
+    let client = client().await;
+    let cluster = Api::<ClusterRole>::all(client.clone()).get("weir").await;
+    let cluster = cluster.expect("a ClusterRole").rules.unwrap_or_default();
+    assert_eq!(
+        grants(&cluster),
+        grants(&weir_operator::rbac::cluster_rules())
+    );
+    let own = Api::<Role>::namespaced(client, &home())
+        .get("weir-own")
+        .await;
+    let own = own.expect("a Role").rules.unwrap_or_default();
+    assert_eq!(
+        grants(&own),
+        grants(&weir_operator::rbac::own_namespace_rules())
+    );
 }
 
 #[tokio::test]
