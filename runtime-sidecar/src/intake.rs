@@ -19,10 +19,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use tokio::time::timeout;
-use weir_broker::{BrokerError, Clock, Publication, Published};
+use weir_broker::{Clock, Publication, Published};
 use weir_core::config::{IntakeConfig, VerifyConfig};
 use weir_core::headers::all_from_http;
+use weir_core::publish::Accepted as Stored;
 use weir_core::verify::verify;
 
 use crate::metrics::Metrics;
@@ -151,22 +151,11 @@ impl Intake {
         queue: &Queue,
         publication: Publication,
     ) -> Result<Published, Rejection> {
-        let size = publication.message.wire_len();
-        let limit = queue.handle.max_message_bytes();
-        if size > limit {
-            return Err(Rejection::too_large(limit as u64));
-        }
         if !queue.is_connected() {
             return Err(Rejection::unreachable());
         }
-        let deadline = self.settings.publish_deadline;
-        let result = timeout(deadline, queue.handle.publish(publication))
-            .await
-            .unwrap_or(Err(BrokerError::TimedOut {
-                operation: "publish",
-                after: deadline,
-            }));
-        match result {
+        // The broker answers in bounded time, or with an error.
+        match queue.handle.publish(publication).await {
             Ok(published) => {
                 let metrics = &object.shared.metrics;
                 let counter = if published.duplicate {
@@ -213,7 +202,10 @@ fn accepted_one(config: &IntakeConfig, published: &Published) -> Response<Full<B
         *response.status_mut() = status;
         return response;
     }
-    json(status, &stored(published))
+    reject::json_text(
+        status,
+        serde_json::to_string(&stored(published)).unwrap_or_default(),
+    )
 }
 
 fn accepted_batch(
@@ -224,7 +216,7 @@ fn accepted_batch(
     let items: Vec<serde_json::Value> = results
         .iter()
         .map(|result| match result {
-            Ok(published) => stored(published),
+            Ok(published) => serde_json::json!(stored(published)),
             Err(rejection) => {
                 object.shared.metrics.rejected(rejection.reason);
                 let mut item = rejection.body();
@@ -241,10 +233,9 @@ fn accepted_batch(
     json(status, &serde_json::json!({"results": items}))
 }
 
-fn stored(published: &Published) -> serde_json::Value {
-    let mut answer = serde_json::json!({"id": published.id});
-    if published.duplicate {
-        answer["duplicate"] = true.into();
+fn stored(published: &Published) -> Stored {
+    Stored {
+        id: published.id.clone(),
+        duplicate: published.duplicate,
     }
-    answer
 }

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -122,9 +124,8 @@ fn builder(limits: &HttpLimits, alarm: CancellationToken) -> auto::Builder<Tasks
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Counts from the end of the request before, so this is what a kept-alive connection gets.
-        // The first head of a connection is held to `header_deadline` before it is served.
-        .header_read_timeout(limits.idle)
+        // Silence is judged in `serve`, the first head before it: no timer for each request.
+        .header_read_timeout(None)
         .max_headers(limits.header_count)
         .max_buf_size(limits.header_bytes);
     builder
@@ -210,32 +211,44 @@ impl<A: Answer> Shared<A> {
             }
         });
         let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        let mut stopping = false;
+        // These are looked at only when they have something to say, not on every wake-up.
+        let mut asides = FuturesUnordered::new();
+        asides.push(self.aside(Aside::Stop));
+        asides.push(self.aside(Aside::Look));
         let mut idle_since = Instant::now();
         let mut seen = 0;
         loop {
             tokio::select! {
+                biased;
                 result = served.as_mut() => {
                     if let Err(error) = result {
                         debug!(%error, "connection ended");
                     }
                     return;
                 }
-                () = self.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    served.as_mut().graceful_shutdown();
-                }
-                () = sleep(CROWDED_IDLE.min(self.limits.idle)) => {
-                    let begun = activity.begun.load(Ordering::Relaxed);
-                    let busy = activity.running.load(Ordering::Relaxed) > 0 || begun != seen;
-                    if busy {
-                        (seen, idle_since) = (begun, Instant::now());
-                    } else if idle_since.elapsed() >= self.idle_allowed() {
-                        return;
+                Some(aside) = asides.next() => match aside {
+                    Aside::Stop => served.as_mut().graceful_shutdown(),
+                    Aside::Look => {
+                        let begun = activity.begun.load(Ordering::Relaxed);
+                        let busy = activity.running.load(Ordering::Relaxed) > 0 || begun != seen;
+                        if busy {
+                            (seen, idle_since) = (begun, Instant::now());
+                        } else if idle_since.elapsed() >= self.idle_allowed() {
+                            return;
+                        }
+                        asides.push(self.aside(Aside::Look));
                     }
-                }
+                },
             }
         }
+    }
+
+    async fn aside(&self, aside: Aside) -> Aside {
+        match aside {
+            Aside::Stop => self.stop.cancelled().await,
+            Aside::Look => sleep(CROWDED_IDLE.min(self.limits.idle)).await,
+        }
+        aside
     }
 
     /// How long a connection may keep its place without a request.
@@ -247,6 +260,14 @@ impl<A: Answer> Shared<A> {
             self.limits.idle
         }
     }
+}
+
+/// What a connection looks at besides its peer.
+enum Aside {
+    /// Whether the server stops.
+    Stop,
+    /// Whether it is idle.
+    Look,
 }
 
 /// How many requests a connection has had, and has now.

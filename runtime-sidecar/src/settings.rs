@@ -14,8 +14,6 @@ pub struct Settings {
     pub http: HttpLimits,
     /// Bytes of request bodies held at once by the intake; over it: 503.
     pub intake_memory: u64,
-    /// Longest wait for the broker to store a message; over it: 503.
-    pub publish_deadline: Duration,
     /// Readiness fails this long before the intake stops listening, so that load balancers can follow.
     pub drain_delay: Duration,
     /// Longest wait for running calls and requests at the end; absent: the longest `timeoutSeconds`
@@ -64,7 +62,6 @@ impl Default for Settings {
         Self {
             http: HttpLimits::default(),
             intake_memory: 64 * 1024 * 1024,
-            publish_deadline: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
             drain_deadline: None,
             allow_loopback_targets: false,

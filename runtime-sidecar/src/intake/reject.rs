@@ -176,7 +176,11 @@ impl Rejection {
 
 /// A JSON answer.
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut text = body.to_string();
+    json_text(status, body.to_string())
+}
+
+/// A JSON answer that is written already.
+pub fn json_text(status: StatusCode, mut text: String) -> Response<Full<Bytes>> {
     text.push('\n');
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
