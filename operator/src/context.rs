@@ -86,9 +86,6 @@ pub struct Events {
     recorder: Recorder,
 }
 
-/// The reason of an event that is not among those of the data plane.
-pub const TOPOLOGY_ORPHANED: &str = "TopologyOrphaned";
-
 impl Events {
     /// Writes through `client`, as this instance.
     pub fn new(client: Client, instance: String) -> Self {
@@ -114,17 +111,6 @@ impl Events {
             EventType::Warning
         };
         self.publish(object, event.as_str(), type_, note.into())
-            .await;
-    }
-
-    /// Warns about an object.
-    pub async fn warn<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        reason: &str,
-        note: impl Into<String>,
-    ) {
-        self.publish(object, reason, EventType::Warning, note.into())
             .await;
     }
 

@@ -13,11 +13,12 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 use weir_broker::QueueSpec;
 use weir_core::config::QueueConfig;
+use weir_crds::conditions::Event;
 
 use crate::applier::{NotApplied, Owner};
 use crate::brokers::{Broker, NoConnection};
 use crate::bus;
-use crate::context::{Context, TOPOLOGY_ORPHANED};
+use crate::context::Context;
 use crate::error::{Error, chain};
 use crate::kinds::Ending;
 use crate::memory::Key;
@@ -288,7 +289,10 @@ async fn orphan<K: Stored>(object: &K, ending: &Ending, why: &str, context: &Con
         names.queue_stream(),
         names.dead_stream()
     );
-    context.events.warn(object, TOPOLOGY_ORPHANED, note).await;
+    context
+        .events
+        .tell(object, Event::TopologyOrphaned, note)
+        .await;
 }
 
 async fn release<K: Stored>(object: &K, key: &Key, context: &Context) -> Result<Duration, Error> {

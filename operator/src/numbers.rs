@@ -96,6 +96,7 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
         depth: depth.as_ref(),
         limit: remembered.limit,
         is_stale,
+        generation: object.meta().generation,
     };
     let weather = weather(&facts, object.conditions(), &key.to_string(), now);
     if is_same(&old, &numbers, object.conditions(), &weather) {
@@ -143,13 +144,15 @@ struct Facts<'a> {
     depth: Option<&'a Depth>,
     limit: u32,
     is_stale: bool,
+    generation: Option<i64>,
 }
 
 /// Conditions that are present only when true, and never touch `Ready`.
 fn weather(facts: &Facts<'_>, old: &[Condition], object: &str, now: Timestamp) -> Vec<Condition> {
     let mut weather = Vec::new();
     let mut add = |type_: ConditionType, reason, message: String| {
-        let mut new = Condition::new(type_, true, reason, message, now);
+        let mut new =
+            Condition::new(type_, true, reason, message, now).of_generation(facts.generation);
         if let Some(old) = old.iter().find(|old| old.is(type_)) {
             new.last_transition_time = old.last_transition_time;
         }
@@ -238,6 +241,7 @@ mod tests {
                     depth: Some(depth),
                     limit,
                     is_stale: false,
+                    generation: Some(3),
                 },
                 old,
                 "o",
@@ -248,6 +252,7 @@ mod tests {
         let first = weather(&busy, 5, &[], now());
         let types: Vec<&str> = first.iter().map(|c| c.type_.as_str()).collect();
         assert_eq!(types, ["DeadLettersPresent", "LimitReached"]);
+        assert!(first.iter().all(|c| c.observed_generation == Some(3)));
         let later = now() + jiff::SignedDuration::from_secs(60);
         assert_eq!(weather(&busy, 5, &first, later), first);
         assert_eq!(weather(&calm, 0, &[], now())[0].reason, "StoppedByLimit");
@@ -255,6 +260,7 @@ mod tests {
             depth: None,
             limit: 5,
             is_stale: true,
+            generation: Some(3),
         };
         assert_eq!(
             super::weather(&silent, &first, "o", later).len(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use weir_crds::conditions::Event;
 
-use crate::context::{Context, TOPOLOGY_ORPHANED};
+use crate::context::Context;
 use crate::done::{Done, Topology};
 use crate::plan::Plan;
 use crate::status::{former_bus, lost_streams};
@@ -102,6 +102,6 @@ pub async fn outcome<K: Stored>(
         let note = format!(
             "messages accepted before stay on MessageBus {former}, and nobody handles them; change spec.bus back to have them handled"
         );
-        events.warn(object, TOPOLOGY_ORPHANED, note).await;
+        events.tell(object, Event::TopologyOrphaned, note).await;
     }
 }

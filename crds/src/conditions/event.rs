@@ -7,6 +7,7 @@ closed_list! {
     pub enum Event {
         TopologyCreated => "Streams and consumers were created in the broker.",
         TopologyDriftRepaired => "Somebody changed them in the broker; they are as wanted again.",
+        TopologyOrphaned => "An object was deleted and its streams stay in the broker, with how many messages; an object of the same name takes them up.",
         BrokerUnreachable => "The broker does not answer.",
         BrokerReconnected => "The broker answers again.",
         HandlerUnavailable => "The handler cannot be reached.",

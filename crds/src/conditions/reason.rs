@@ -45,7 +45,7 @@ closed_list! {
         StorageFull => "The broker has no room left. Make room, or raise its limits.",
         TopologyFailed => "The broker refused a change. The message holds its words.",
         ReplaceRequired => "The change cannot be made in place. The object is moved to a new generation of its stream; wait until the old one is empty.",
-        TopologyLost => "A stream with messages vanished. It was not created anew, so that the loss is seen. Restore it, or delete and create the object.",
+        TopologyLost => "A stream vanished and was made again, empty; what it held is lost. Find out who deleted it. The condition goes back by itself after an hour.",
 
         // HandlerReady
         ScaledToZero => "No work, so no pods. Nothing is wrong.",

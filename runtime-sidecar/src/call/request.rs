@@ -2,7 +2,7 @@
 //! it gets a method, a path and a place.
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{ACCEPT_ENCODING, HOST};
 use http::{Method, Request, Uri, Version};
 use http_body_util::Full;
 use weir_core::cloudevents::{
@@ -67,6 +67,8 @@ fn build(
     body: Bytes,
 ) -> Request<Full<Bytes>> {
     let mut map = to_http(headers);
+    // It was the sender's wish for an answer that went back to it; here it would compress what is read.
+    map.remove(ACCEPT_ENCODING);
     map.insert(HOST, target.host().clone());
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
