@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::api::{BATCH_INCOMPLETE, Failure, MessageAnswer, NO_MESSAGE, PubAck};
 use super::codec::{Raw, put};
 use super::connection::{Connection, REQUEST_TIMEOUT, parse};
-use super::group::{Guarded, Outcome, Verdict, fits, follow, judge, merge};
+use super::group::{Guarded, Outcome, Pace, Verdict, fits, follow, judge, merge};
 use crate::error::BrokerError;
 use crate::task;
 
@@ -105,6 +105,7 @@ impl Committer {
 
 async fn run(connection: Connection, stream: String, mut queue: mpsc::Receiver<Job>) {
     let mut held: Option<Job> = None;
+    let mut pace = Pace::default();
     loop {
         let first = match held.take() {
             Some(job) => job,
@@ -113,20 +114,29 @@ async fn run(connection: Connection, stream: String, mut queue: mpsc::Receiver<J
                 None => return,
             },
         };
-        // Those whom the last batch answered may have their next store ready in a moment.
-        tokio::task::yield_now().await;
         let mut bytes = first.store.size();
         let mut jobs = vec![first];
-        while let Ok(job) = queue.try_recv() {
-            let more = job.store.size();
+        let until = pace.gather_until();
+        loop {
+            let next = match queue.try_recv() {
+                Ok(job) => job,
+                Err(_) if jobs.len() >= pace.enough() => break,
+                Err(_) => match timeout_at(until, queue.recv()).await {
+                    Ok(Some(job)) => job,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            let more = next.store.size();
             if !fits(jobs.len(), bytes, more) {
-                held = Some(job);
+                held = Some(next);
                 break;
             }
             bytes += more;
-            jobs.push(job);
+            jobs.push(next);
         }
+        let (stores, began) = (jobs.len(), Instant::now());
         commit_all(&connection, &stream, jobs).await;
+        pace = Pace::after(stores, began, Instant::now());
     }
 }
 

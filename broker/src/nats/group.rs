@@ -5,9 +5,11 @@
 //! key that must be where it is expected, and the entry that it guards.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::codec::header_bytes;
 
@@ -15,6 +17,9 @@ use super::codec::header_bytes;
 pub(crate) const MOST_STORES: usize = 128;
 /// Most bytes of one batch, unless a single store has more.
 pub(crate) const MOST_BYTES: usize = 1024 * 1024;
+
+/// Longest wait for more stores.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
 
 /// An entry that is stored together with its key, or not at all.
 #[derive(Clone, Debug)]
@@ -77,6 +82,46 @@ pub(crate) fn judge(store: &Guarded, now: Option<(u64, &[u8])>) -> Verdict {
             sequence: 0,
             mark: Bytes::new(),
         }),
+    }
+}
+
+/// How long a batch gathers stores before it is sent.
+///
+/// A batch costs the server about the same whatever it holds, so that the senders whom one batch answered
+/// should find room together in the next. Without a wait the first of them to come back starts a batch alone,
+/// and all the others wait for two. A lone sender never waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    enough: usize,
+    until: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            enough: 1,
+            until: Instant::now(),
+        }
+    }
+}
+
+impl Pace {
+    /// The pace after a batch of `stores` that was sent at `began` and answered at `ended`.
+    pub(crate) fn after(stores: usize, began: Instant, ended: Instant) -> Self {
+        Self {
+            enough: stores,
+            until: ended + ((ended - began) / 2).min(LONGEST_GATHERING),
+        }
+    }
+
+    /// Stores that need no more waiting: as many as were just answered.
+    pub(crate) fn enough(self) -> usize {
+        self.enough
+    }
+
+    /// When a batch goes with what it has: half the time that the last batch took, or sooner.
+    pub(crate) fn gather_until(self) -> Instant {
+        self.until
     }
 }
 
@@ -157,6 +202,17 @@ mod tests {
             })
         );
         assert_eq!(judge(&ours, None), Verdict::Again);
+    }
+
+    #[test]
+    fn a_lone_sender_waits_for_nobody_and_many_wait_shortly_for_each_other() {
+        let began = Instant::now();
+        let at = |micros| began + Duration::from_micros(micros);
+        assert_eq!(Pace::after(1, began, at(3000)).enough(), 1);
+        let many = Pace::after(64, began, at(3000));
+        assert_eq!((many.enough(), many.gather_until()), (64, at(4500)));
+        let slow = Pace::after(64, began, at(60_000));
+        assert_eq!(slow.gather_until(), at(62_000));
     }
 
     #[test]
