@@ -182,6 +182,69 @@ fn every_bound_has_a_rejected_fixture() {
 }
 
 /// `a[3].b` is `a[].b`; an entry of the maps that we have is `{}`.
+#[test]
+fn a_path_is_refused_wherever_a_name_is_expected() {
+    // What goes to the user's own program, or is compared with what a sender wrote, may be any text.
+    const FREE: [&str; 9] = [
+        "QueueConsumer spec.handler.args",
+        "QueueConsumer spec.handler.command",
+        "QueueConsumer spec.handler.env.value",
+        "QueueConsumer spec.handler.image",
+        "Webhook spec.handler.args",
+        "Webhook spec.handler.command",
+        "Webhook spec.handler.env.value",
+        "Webhook spec.handler.image",
+        "Webhook spec.verify.hmac.prefix",
+    ];
+    let linter = Linter::new();
+    let (mut accepted, mut tried) = (BTreeSet::new(), BTreeSet::new());
+    for fixture in fixtures("accepted") {
+        let whole = value_of(&fixture.text);
+        let kind = whole["kind"].as_str().unwrap();
+        let mut places = Vec::new();
+        strings(&whole["spec"], "/spec", &mut places);
+        for place in places {
+            let names: Vec<_> = place
+                .split('/')
+                .filter(|part| !part.is_empty() && part.parse::<usize>().is_err())
+                .collect();
+            let field = format!("{kind} {}", names.join("."));
+            if !tried.insert(field.clone()) {
+                continue;
+            }
+            let mut changed = whole.clone();
+            *changed.pointer_mut(&place).unwrap() = "../../../etc/passwd".into();
+            if linter
+                .read("changed", &changed.to_string())
+                .problems
+                .is_empty()
+            {
+                accepted.insert(field);
+            }
+        }
+    }
+    assert_eq!(accepted, FREE.map(str::to_owned).into());
+}
+
+/// Pointers of all strings.
+fn strings(value: &Value, place: &str, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(place.to_owned()),
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                strings(item, &format!("{place}/{n}"), found);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                strings(field, &format!("{place}/{name}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn general(path: &str) -> String {
     let mut general = String::new();
     for part in path.split(['[', ']']).enumerate() {
