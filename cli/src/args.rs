@@ -144,6 +144,9 @@ pub struct Send {
     /// Header of the signature, for the scheme HmacSha256.
     #[arg(long, value_name = "NAME")]
     pub signature_header: Option<String>,
+    /// Header of the time, for the scheme HmacSha256 with `payload: TimestampDotBody`.
+    #[arg(long, value_name = "NAME", requires = "signature_header")]
+    pub timestamp_header: Option<String>,
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

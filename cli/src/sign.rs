@@ -48,7 +48,12 @@ pub fn headers(
                 header: header.to_ascii_lowercase(),
                 encoding: HmacEncoding::Hex,
                 prefix: String::new(),
-                payload: HmacPayload::Body,
+                payload: match &arguments.timestamp_header {
+                    None => HmacPayload::Body,
+                    Some(header) => HmacPayload::TimestampDotBody {
+                        header: header.to_ascii_lowercase(),
+                    },
+                },
             }),
     };
     let key = SigningKey::parse(*scheme, &read_key(key)?)

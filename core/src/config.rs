@@ -157,11 +157,17 @@ pub enum HmacEncoding {
 }
 
 /// What a plain HMAC covers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HmacPayload {
     /// The raw body.
     #[default]
     Body,
+    /// The value of a header, a dot, the raw body. The header holds the time, whole seconds since 1970,
+    /// and is held against [`VerifyConfig::tolerance_seconds`].
+    TimestampDotBody {
+        /// Name of the header, lower case.
+        header: String,
+    },
 }
 
 /// What makes two messages the same, and for how long.

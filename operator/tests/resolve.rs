@@ -156,9 +156,9 @@ fn what_this_version_lacks_is_refused_and_never_ignored() {
     rejected(&webhook(route), Reason::Unsupported, "status.url");
     let verify = json!({ "verify": {
         "scheme": "HmacSha256", "secretRef": { "name": "s" },
-        "hmac": { "header": "x", "payload": "TimestampDotBody", "timestampHeader": "t" },
+        "hmac": { "header": "x", "payload": "TimestampDotBody" },
     } });
-    rejected(&webhook(verify), Reason::Unsupported, "write Body");
+    rejected(&webhook(verify), Reason::InvalidSpec, "timestampHeader");
 }
 
 #[test]

@@ -17,27 +17,48 @@ pub(super) fn check(request: &Request<'_>, form: &HmacConfig) -> Result<Verified
     let signature = signature
         .filter(|signature| signature.len() == 32)
         .ok_or_else(|| malformed(&header, why))?;
-    let content = match form.payload {
-        HmacPayload::Body => [request.body],
+    let (time, signed_at) = match &form.payload {
+        HmacPayload::Body => (None, None),
+        HmacPayload::TimestampDotBody { header } => {
+            let header = header.to_ascii_lowercase();
+            let text = request.header(&header)?;
+            (Some(text), Some(request.time(&header, text)?))
+        }
     };
-    let key = request
-        .signer(&content, &[signature])
-        .ok_or(Rejection::WrongSignature)?;
+    let key = match time {
+        None => request.signer(&[request.body], &[signature]),
+        Some(time) => request.signer(&[time.as_bytes(), b".", request.body], &[signature]),
+    };
     Ok(Verified {
-        key,
+        key: key.ok_or(Rejection::WrongSignature)?,
         id: None,
-        signed_at: None,
+        signed_at,
     })
 }
 
-/// The header that carries `signature`.
-pub(super) fn write(form: &HmacConfig, signature: &[u8]) -> (String, String) {
+/// What is signed.
+pub(super) fn content(form: &HmacConfig, timestamp: i64, body: &[u8]) -> Vec<u8> {
+    match form.payload {
+        HmacPayload::Body => body.to_vec(),
+        HmacPayload::TimestampDotBody { .. } => {
+            [timestamp.to_string().as_bytes(), b".", body].concat()
+        }
+    }
+}
+
+/// The headers that carry `signature`.
+pub(super) fn write(form: &HmacConfig, timestamp: i64, signature: &[u8]) -> Vec<(String, String)> {
     let text = match form.encoding {
         HmacEncoding::Hex => hex(signature),
         HmacEncoding::Base64 => base64(signature),
     };
-    (
+    let mut headers = Vec::with_capacity(2);
+    if let HmacPayload::TimestampDotBody { header } = &form.payload {
+        headers.push((header.to_ascii_lowercase(), timestamp.to_string()));
+    }
+    headers.push((
         form.header.to_ascii_lowercase(),
         format!("{}{text}", form.prefix),
-    )
+    ));
+    headers
 }

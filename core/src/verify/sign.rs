@@ -34,7 +34,10 @@ pub fn sign(
         let mac = key.hmac().ok_or(SignError::WrongKey)?.chain_update(content);
         Ok(mac.finalize().into_bytes())
     };
-    let plain = |form| Ok(vec![hmac_sha256::write(form, &hmac(body)?)]);
+    let plain = |form| {
+        let signature = hmac(&hmac_sha256::content(form, timestamp, body))?;
+        Ok(hmac_sha256::write(form, timestamp, &signature))
+    };
     match config.scheme {
         SignatureScheme::StandardWebhooks => {
             standard_webhooks::sign(key, id, timestamp, body).ok_or(SignError::InvalidId)

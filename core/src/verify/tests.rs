@@ -184,6 +184,49 @@ fn a_header_that_is_there_twice_is_refused() {
 }
 
 #[test]
+fn a_signed_time_is_part_of_what_is_signed_and_held_against_the_clock() {
+    let scheme = SignatureScheme::HmacSha256;
+    let mut config = config(scheme);
+    config.hmac.as_mut().unwrap().payload = HmacPayload::TimestampDotBody {
+        header: "X-Time".to_owned(),
+    };
+    let key = SigningKey::parse(scheme, b"Jefe").unwrap();
+    let keys = keys(scheme, &["Jefe"]);
+    let made: Headers = sign(&config, &key, "", at(NOW), BODY)
+        .unwrap()
+        .into_iter()
+        .collect();
+    // What `openssl dgst -sha256 -hmac Jefe` prints of the time, a dot and the body.
+    let digest = "4eb559d8c109b56f7d381e46a8e058df2e634c4d1a2ca8172e073da2dbe78fd8";
+    assert_eq!(
+        made,
+        headers(&[
+            ("x-time", "1614265330"),
+            ("x-signature", &format!("sha256={digest}"))
+        ])
+    );
+    let judged = |headers: &Headers, now| verify(&config, &keys, headers, BODY, at(now));
+    assert_eq!(judged(&made, NOW + 300).unwrap().signed_at, Some(at(NOW)));
+    assert_eq!(judged(&made, NOW + 301).unwrap_err().reason(), "Expired");
+    assert_eq!(judged(&made, NOW - 301).unwrap_err().reason(), "TooEarly");
+    for (time, reason) in [
+        ((NOW + 1).to_string(), "WrongSignature"),
+        (format!("{NOW}.0"), "Malformed"),
+        (String::new(), "Malformed"),
+    ] {
+        let mut moved = made.clone();
+        moved.set("x-time", &time);
+        assert_eq!(judged(&moved, NOW).unwrap_err().reason(), reason, "{time}");
+    }
+    let mut unsigned = made.clone();
+    unsigned.remove("x-time");
+    assert_eq!(
+        judged(&unsigned, NOW).unwrap_err().reason(),
+        "MissingHeader"
+    );
+}
+
+#[test]
 fn without_a_key_or_a_configuration_the_sender_is_told_to_try_again() {
     for scheme in SCHEMES {
         let headers = signed(scheme, &secret(1), at(NOW), BODY);

@@ -154,12 +154,18 @@ fn hmac_config(hmac: &Hmac) -> Result<HmacConfig, Rejected> {
         prefix: hmac.prefix.clone(),
         payload: match hmac.payload {
             Payload::Body => HmacPayload::Body,
-            Payload::TimestampDotBody => {
-                return Err(Rejected::new(
-                    Reason::Unsupported,
-                    "spec.verify.hmac.payload: this version of Weir checks signatures over the body only; write Body",
-                ));
-            }
+            Payload::TimestampDotBody => HmacPayload::TimestampDotBody {
+                header: hmac
+                    .timestamp_header
+                    .as_ref()
+                    .ok_or_else(|| {
+                        Rejected::new(
+                            Reason::InvalidSpec,
+                            "spec.verify.hmac.timestampHeader: write the name of the header that carries the time",
+                        )
+                    })?
+                    .to_ascii_lowercase(),
+            },
         },
     })
 }
