@@ -187,6 +187,7 @@ fn collect_rules(schema: &Value, path: &str, rules: &mut Vec<(String, String)>) 
     }
 }
 
-fn cell(text: &str) -> String {
+/// Text as a cell of a table.
+pub fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -4,6 +4,7 @@
 //! differ, and ends with 1 if any does. A generator is a module with a function `files`, listed in
 //! [`GENERATORS`].
 
+mod conditions;
 mod crds;
 mod fields;
 mod fixtures;
@@ -19,9 +20,10 @@ use crate::output::Output;
 /// A generator: what its files are for, and the files.
 type Generator = (&'static str, fn(&Path) -> Result<Output, String>);
 
-const GENERATORS: [Generator; 3] = [
+const GENERATORS: [Generator; 4] = [
     ("custom resource definitions for the chart", crds::files),
     ("reference of all fields", fields::files),
+    ("reference of conditions and events", conditions::files),
     ("fixtures that break one bound each", fixtures::files),
 ];
 
