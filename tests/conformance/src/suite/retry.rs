@@ -48,6 +48,8 @@ pub async fn retry_is_durable_and_holds_no_slot(mut ground: Ground) {
 /// Guarantee 5, with many schedules and the kill of the server in their middle.
 pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
     ground.spec.config.limit = 200;
+    // A settlement that died with the server is seen when the lease ends.
+    ground.spec.config.lease_seconds = 2;
     let queue = ground.queue().await;
     publish(&queue, ids(100)).await;
     let mut consumer = consumer(&queue, 200).await;
