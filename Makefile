@@ -1,5 +1,5 @@
 # What people type. Every target says what it is about to do; `make` alone lists them.
-.PHONY: help demo test check build generate bench up down clean
+.PHONY: help demo test check build generate bench chaos up down clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -23,6 +23,11 @@ generate: ## CRDs, chart parts and docs tables from the source
 
 bench: ## ours beside the raw client, same machine, same run
 	@bench/run
+
+chaos: ## kills at random under load, counted from outside: MESSAGES=.. KILLS=.. SEED=.. BROKER=nats|nats-r3
+	@tests/tools/install nats
+	@cargo build --quiet --locked -p weir-sidecar -p weir-chaos --bins
+	@target/debug/weir-chaos --messages $(or $(MESSAGES),5000) --kills $(or $(KILLS),30) --seed $(or $(SEED),0) --broker $(or $(BROKER),nats)
 
 up: ## a Kubernetes cluster on this machine, with NATS
 	tests/cluster/up

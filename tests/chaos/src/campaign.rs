@@ -15,17 +15,46 @@ use weir_core::object::{Kind, ObjectKey};
 
 use crate::check::{Dead, Report, check};
 use crate::ledger::{Event, Ledger, now, read, sha};
-use crate::nemesis::schedule;
+use crate::nemesis::{Blow, Target, schedule, usual};
 use crate::processes::{Process, free_port, nats_server, workspace_binary};
 use crate::producer::Producer;
+
+/// The broker that is under fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broker {
+    /// One NATS server.
+    Nats,
+    /// Three NATS servers, three copies of everything.
+    NatsR3,
+}
+
+impl Broker {
+    /// Every one, by the name that `make chaos BROKER=..` takes.
+    pub const ALL: [(&str, Self); 2] = [("nats", Self::Nats), ("nats-r3", Self::NatsR3)];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.into_iter().find(|(known, _)| *known == name)?;
+        Some(found.1)
+    }
+
+    fn servers(self) -> usize {
+        match self {
+            Self::Nats => 1,
+            Self::NatsR3 => 3,
+        }
+    }
+}
 
 /// How large a run is. Everything else is fixed, so that runs compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// What holds the messages.
+    pub broker: Broker,
     /// Messages that are posted.
     pub messages: u64,
-    /// Kills of each of broker, sidecar and handler.
-    pub kills_each: usize,
+    /// Kills, spread over servers, sidecars and handlers; some pauses come on top.
+    pub kills: usize,
     /// Seed of the kill schedule and of the messages' moods.
     pub seed: u64,
     /// Pods: a sidecar beside a handler.
@@ -44,14 +73,6 @@ pub struct Settings {
     pub poison_percent: u64,
 }
 
-/// What a kill hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Broker,
-    Sidecar,
-    Handler,
-}
-
 /// From one kill to the next, about.
 const MEAN_PAUSE: Duration = Duration::from_millis(700);
 /// Short, so that what a killed sidecar held comes again soon.
@@ -60,8 +81,8 @@ const LEASE_SECONDS: u32 = 3;
 struct Site {
     folder: PathBuf,
     ledger: Ledger,
-    broker: Process,
-    intake: Process,
+    servers: Vec<Process>,
+    /// The intake is the last one.
     sidecars: Vec<Process>,
     handlers: Vec<Process>,
     handler_ports: Vec<u16>,
@@ -73,7 +94,7 @@ struct Site {
 pub async fn run(folder: &Path, settings: Settings) -> Report {
     eprintln!("chaos: {settings:?}");
     let mut site = set_up(folder, settings).await;
-    let deadline = Instant::now() + Duration::from_mins(10);
+    let deadline = Instant::now() + Duration::from_mins(10) + per_message(settings) * 4;
 
     if settings.busy_ms > 0 {
         for port in &site.handler_ports {
@@ -90,21 +111,24 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     );
     // Messages flow as long as the kills go on, and a little longer.
     let began = Instant::now();
-    let span = MEAN_PAUSE * (settings.kills_each * 3) as u32 + Duration::from_secs(1);
+    let kills = u32::try_from(settings.kills).unwrap_or(u32::MAX);
+    let span = (MEAN_PAUSE * kills + Duration::from_secs(1)).max(per_message(settings));
     let sending = futures::stream::iter(0..settings.messages).for_each_concurrent(64, |n| {
         let (producer, ledger) = (producer.clone(), Arc::clone(&ledger));
         let due = began + span.mul_f64(n as f64 / settings.messages as f64);
         async move {
             tokio::time::sleep_until(due).await;
-            producer.send(&ledger, n, body(n, kinds), deadline).await;
+            producer
+                .send(&ledger, n, None, body(n, kinds), deadline)
+                .await;
         }
     });
-    let killing = kill(&mut site, settings);
-    futures::join!(sending, killing);
+    let striking = strike(&mut site, settings);
+    futures::join!(sending, striking);
 
     drained(&site.queue, deadline).await;
     let dead = dead_letters(&site.queue).await;
-    for sidecar in site.sidecars.iter().chain([&site.intake]) {
+    for sidecar in &site.sidecars {
         eprintln!(
             "chaos: {} resident {:?} KiB",
             sidecar.name(),
@@ -138,34 +162,13 @@ fn body(n: u64, (flaky, poison, seed): (u64, u64, u64)) -> String {
 }
 
 async fn set_up(folder: &Path, settings: Settings) -> Site {
-    let nats_port = free_port().to_string();
-    let store = folder.join("nats");
-    let broker = Process::start(
-        folder,
-        "nats",
-        &nats_server("2.15.1"),
-        &[
-            "-a",
-            "127.0.0.1",
-            "-p",
-            &nats_port,
-            "-js",
-            "-sd",
-            &store.to_string_lossy(),
-        ],
-    );
-    let servers = vec![format!("nats://127.0.0.1:{nats_port}")];
-    let bus = BusConfig::Nats {
-        servers,
-        credentials_file: None,
-        ca_file: None,
-    };
+    let (servers, bus) = broker(folder, settings.broker);
     let object = ObjectKey::new(Kind::Webhook, "chaos", "flow");
     let queue = QueueConfig {
         limit: settings.limit,
         batch_max: 1,
         lease_seconds: LEASE_SECONDS,
-        replicas: 1,
+        replicas: u32::try_from(settings.broker.servers()).expect("a few"),
         capacity: 1_000_000,
         dead_letter_retention_seconds: 86_400,
     };
@@ -229,7 +232,6 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
     };
 
     let intake_port = free_port();
-    let intake = start("intake", &config, intake_port);
     let handler = workspace_binary("chaos-handler");
     let (mut sidecars, mut handlers, mut handler_ports) = (Vec::new(), Vec::new(), Vec::new());
     for pod in 0..settings.pods {
@@ -269,11 +271,11 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
         };
         sidecars.push(start(&format!("sidecar-{pod}"), &worker, free_port()));
     }
+    sidecars.push(start("intake", &config, intake_port));
     Site {
         folder: folder.to_owned(),
         ledger: Ledger::open(&folder.join("nemesis.ndjson")).expect("writable"),
-        broker,
-        intake,
+        servers,
         sidecars,
         handlers,
         handler_ports,
@@ -286,36 +288,77 @@ fn per_replica(settings: Settings) -> u32 {
     settings.limit.div_ceil(settings.pods).max(1) * 2
 }
 
-async fn kill(site: &mut Site, settings: Settings) {
-    let targets = [Target::Broker, Target::Sidecar, Target::Handler];
+/// The servers of a broker, and how to reach them.
+fn broker(folder: &Path, broker: Broker) -> (Vec<Process>, BusConfig) {
+    let ports: Vec<u16> = (0..broker.servers()).map(|_| free_port()).collect();
+    let routes: Vec<u16> = ports.iter().map(|_| free_port()).collect();
+    let others: Vec<String> = routes
+        .iter()
+        .map(|port| format!("nats://127.0.0.1:{port}"))
+        .collect();
+    let servers = ports
+        .iter()
+        .zip(&routes)
+        .enumerate()
+        .map(|(at, (port, route))| {
+            let name = format!("nats-{at}");
+            let (port, store) = (port.to_string(), folder.join(&name));
+            let store = store.to_string_lossy();
+            let route = format!("nats://127.0.0.1:{route}");
+            let others = others.join(",");
+            let mut arguments = vec!["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &store];
+            if broker == Broker::NatsR3 {
+                arguments.extend(["-n", &name, "--cluster_name", "chaos"]);
+                arguments.extend(["--cluster", &route, "--routes", &others]);
+            }
+            Process::start(folder, &name, &nats_server("2.15.1"), &arguments)
+        })
+        .collect();
+    let bus = BusConfig::Nats {
+        servers: ports
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect(),
+        credentials_file: None,
+        ca_file: None,
+    };
+    (servers, bus)
+}
+
+/// Time that the messages take at a rate which a small machine keeps up with.
+fn per_message(settings: Settings) -> Duration {
+    Duration::from_micros(settings.messages * 1000)
+}
+
+async fn strike(site: &mut Site, settings: Settings) {
     let (shortest, longest) = (Duration::from_millis(200), Duration::from_millis(800));
-    let mut random = fastrand::Rng::with_seed(settings.seed);
-    for kill in schedule(
-        settings.seed,
-        &targets,
-        settings.kills_each,
-        shortest,
-        longest,
-    ) {
-        sleep(kill.after).await;
-        let one = random.usize(0..site.sidecars.len());
+    for fault in schedule(settings.seed, &usual(settings.kills), shortest, longest) {
+        sleep(fault.after).await;
         let share = u64::from(per_replica(settings).min(settings.limit));
-        let (process, in_flight) = match kill.what {
-            Target::Broker => (&mut site.broker, u64::from(settings.limit)),
-            Target::Sidecar => (&mut site.sidecars[one], share),
-            Target::Handler => (&mut site.handlers[one], share),
+        let (group, in_flight) = match fault.target {
+            Target::Broker => (&mut site.servers, u64::from(settings.limit)),
+            Target::Sidecar => (&mut site.sidecars, share),
+            Target::Handler => (&mut site.handlers, share),
         };
-        process.kill();
-        let what = process.name().to_owned();
-        site.ledger.write(&Event::Killed {
+        let which = fault.which % group.len();
+        let process = &mut group[which];
+        match fault.blow {
+            Blow::Kill => process.kill(),
+            Blow::Pause => process.pause(),
+        }
+        let what = format!("{:?} {}", fault.blow, process.name()).to_lowercase();
+        site.ledger.write(&Event::Fault {
             what,
             in_flight,
             at: now(),
         });
-        sleep(Duration::from_millis(random.u64(50..300))).await;
-        process.start_again();
+        sleep(fault.lasts).await;
+        match fault.blow {
+            Blow::Kill => process.start_again(),
+            Blow::Pause => process.go_on(),
+        }
     }
-    eprintln!("chaos: kills done; logs in {}", site.folder.display());
+    eprintln!("chaos: faults done; logs in {}", site.folder.display());
 }
 
 /// Waits until nothing is ready, delayed or in flight.

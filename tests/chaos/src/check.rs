@@ -19,7 +19,8 @@ pub struct Dead {
 }
 
 /// What the events amount to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Messages that the producer tried to send.
     pub tried: u64,
@@ -41,12 +42,15 @@ pub struct Report {
     pub both: Vec<u64>,
     /// Dead letters of one message beyond the first.
     pub dead_twice: Vec<u64>,
+    /// Calls that began while an earlier message of the same group was neither handled nor dead, or after a
+    /// later one had begun: number of the message that was called.
+    pub out_of_order: Vec<u64>,
     /// Calls to a handler that no failure asked for.
     pub extra: u64,
-    /// Calls that were running in whatever was killed: the most that `extra` may be.
-    pub in_flight_at_kills: u64,
-    /// Kills by what was killed.
-    pub kills: BTreeMap<String, u64>,
+    /// Calls that may have been running in whatever was hit: the most that `extra` may be.
+    pub in_flight_at_faults: u64,
+    /// Kills and pauses by what was hit.
+    pub faults: BTreeMap<String, u64>,
     /// Most calls running at one time, among calls that ended.
     pub most_at_once: u64,
 }
@@ -60,6 +64,7 @@ impl Report {
             ("phantom", &self.phantom),
             ("corrupted", &self.corrupted),
             ("dead twice", &self.dead_twice),
+            ("out of order", &self.out_of_order),
         ] {
             if !list.is_empty() {
                 wrong.push(format!(
@@ -69,13 +74,13 @@ impl Report {
                 ));
             }
         }
-        if self.both.len() as u64 > self.in_flight_at_kills {
+        if self.both.len() as u64 > self.in_flight_at_faults {
             wrong.push(format!("{} handled and dead at once", self.both.len()));
         }
-        if self.extra > self.in_flight_at_kills {
+        if self.extra > self.in_flight_at_faults {
             wrong.push(format!(
-                "{} extra calls, but only {} were in flight at a kill",
-                self.extra, self.in_flight_at_kills
+                "{} extra calls, but only {} were in flight at a fault",
+                self.extra, self.in_flight_at_faults
             ));
         }
         if self.most_at_once > limit {
@@ -92,8 +97,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "tried {} accepted {} handled {} dead {} {:?} | lost {} phantom {} corrupted {} | extra calls {} \
-             (in flight at kills {}) handled and dead {} | most at once {} | kills {:?}",
+            "tried {} accepted {} handled {} dead {} {:?} | lost {} phantom {} corrupted {} out of order {} | extra calls {} \
+             (in flight at faults {}) handled and dead {} | most at once {} | faults {:?}",
             self.tried,
             self.accepted,
             self.handled,
@@ -102,11 +107,12 @@ impl fmt::Display for Report {
             self.lost.len(),
             self.phantom.len(),
             self.corrupted.len(),
+            self.out_of_order.len(),
             self.extra,
-            self.in_flight_at_kills,
+            self.in_flight_at_faults,
             self.both.len(),
             self.most_at_once,
-            self.kills
+            self.faults
         )
     }
 }
@@ -125,7 +131,7 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
 
     for event in events {
         match event {
-            Event::Try { n, sha } => {
+            Event::Try { n, sha, .. } => {
                 tried.insert(*n, sha);
             }
             Event::Accepted { n, .. } => {
@@ -158,11 +164,11 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
                     *asked_again.entry(*n).or_default() += 1;
                 }
             }
-            Event::Killed {
+            Event::Fault {
                 what, in_flight, ..
             } => {
-                *report.kills.entry(what.clone()).or_default() += 1;
-                report.in_flight_at_kills += in_flight;
+                *report.faults.entry(what.clone()).or_default() += 1;
+                report.in_flight_at_faults += in_flight;
             }
             Event::Try { .. } | Event::Accepted { .. } => {}
         }
@@ -213,6 +219,7 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
         .collect();
     report.both = handled.intersection(&gone).copied().collect();
     report.corrupted = corrupted.into_iter().collect();
+    report.out_of_order = crate::order::violations(events, &gone);
     report
 }
 
@@ -225,6 +232,7 @@ mod tests {
             Event::Try {
                 n,
                 sha: format!("sha{n}"),
+                group: None,
             },
             Event::Accepted {
                 n,
@@ -309,7 +317,7 @@ mod tests {
         let report = check(&events, &letters);
         assert_eq!(report.extra, 1);
         assert_eq!(report.violations(1).len(), 1, "{report}");
-        events.push(Event::Killed {
+        events.push(Event::Fault {
             what: "sidecar".into(),
             in_flight: 1,
             at: 45,

@@ -14,8 +14,14 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
 pub enum Event {
-    /// The producer is about to send message `n`.
-    Try { n: u64, sha: String },
+    /// The producer is about to send message `n`, of this group, if it has one. Inside a group
+    /// numbers grow, and a message is sent when the one before was accepted.
+    Try {
+        n: u64,
+        sha: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<u64>,
+    },
     /// The producer saw a 2xx for message `n`.
     Accepted { n: u64, id: String },
     /// A handler was called.
@@ -34,8 +40,8 @@ pub enum Event {
         started: u64,
         at: u64,
     },
-    /// A process was killed, with the calls that were running in what was killed.
-    Killed {
+    /// A process was killed or paused, with the calls that may have been running in it.
+    Fault {
         what: String,
         in_flight: u64,
         at: u64,

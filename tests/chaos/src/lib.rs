@@ -9,5 +9,6 @@ pub mod campaign;
 pub mod check;
 pub mod ledger;
 pub mod nemesis;
+pub mod order;
 pub mod processes;
 pub mod producer;

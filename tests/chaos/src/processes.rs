@@ -58,6 +58,29 @@ impl Process {
         }
     }
 
+    /// SIGSTOP: it neither runs nor ends.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        if let Some(child) = &self.child {
+            let sent = Command::new("kill")
+                .args([signal, &child.id().to_string()])
+                .status();
+            assert!(
+                sent.is_ok_and(|status| status.success()),
+                "{} cannot be sent {signal}",
+                self.name
+            );
+        }
+    }
+
     /// Resident memory, KiB.
     pub fn resident_kib(&self) -> Option<u64> {
         let child = self.child.as_ref()?;
@@ -85,10 +108,12 @@ pub fn free_port() -> u16 {
 /// A binary of this workspace, beside the running test.
 pub fn workspace_binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its program");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("tests run from target/<profile>/deps");
+    let beside = test.parent().expect("a program is in a folder");
+    let folder = if beside.ends_with("deps") {
+        beside.parent().expect("deps is in target/<profile>")
+    } else {
+        beside
+    };
     let path = folder.join(name);
     assert!(
         path.exists(),

@@ -39,16 +39,28 @@ impl Producer {
     }
 
     /// Sends one message until it is accepted or `deadline` passes.
-    pub async fn send(&self, ledger: &Ledger, n: u64, body: String, deadline: Instant) {
+    pub async fn send(
+        &self,
+        ledger: &Ledger,
+        n: u64,
+        group: Option<u64>,
+        body: String,
+        deadline: Instant,
+    ) {
         ledger.write(&Event::Try {
             n,
             sha: sha(body.as_bytes()),
+            group,
         });
         let body = Bytes::from(body);
         while Instant::now() < deadline {
             let request = Request::post(&self.url)
                 .header("content-type", "application/json")
                 .header("webhook-id", format!("msg-{n}"))
+                .header(
+                    "x-group",
+                    group.map_or(String::new(), |group| format!("g{group}")),
+                )
                 .body(Full::new(body.clone()))
                 .expect("the request is well formed");
             let answer = timeout(Duration::from_secs(15), self.client.request(request)).await;

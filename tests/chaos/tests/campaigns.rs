@@ -1,10 +1,11 @@
-//! Short campaigns on real processes. Longer ones: `make chaos MESSAGES=.. KILLS=.. SEED=..`.
+//! Short campaigns on real processes. Longer ones: `make chaos MESSAGES=.. KILLS=.. SEED=.. BROKER=..`.
 
-use weir_chaos::campaign::{Settings, run};
+use weir_chaos::campaign::{Broker, Settings, run};
 
 const SHORT: Settings = Settings {
+    broker: Broker::Nats,
     messages: 5_000,
-    kills_each: 10,
+    kills: 30,
     seed: 0,
     pods: 3,
     limit: 12,
@@ -15,20 +16,25 @@ const SHORT: Settings = Settings {
     poison_percent: 1,
 };
 
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
+    campaign(SHORT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
+async fn kills_of_three_servers_one_after_the_other_lose_nothing() {
     let settings = Settings {
-        messages: from_environment("MESSAGES", SHORT.messages),
-        kills_each: from_environment("KILLS", 30) as usize / 3,
-        seed: from_environment("SEED", fastrand::u64(1..1_000_000)),
+        broker: Broker::NatsR3,
+        kills: 10,
         ..SHORT
+    };
+    campaign(settings).await;
+}
+
+async fn campaign(settings: Settings) {
+    let settings = Settings {
+        seed: fastrand::u64(1..1_000_000),
+        ..settings
     };
     let folder = tempfile::Builder::new()
         .prefix("weir-chaos-")
@@ -46,22 +52,25 @@ async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
         );
     }
     assert_eq!(report.accepted, settings.messages, "{report}");
-    assert_eq!(
-        report.kills.values().sum::<u64>() as usize,
-        settings.kills_each * 3
-    );
+    let kills: u64 = report
+        .faults
+        .iter()
+        .filter_map(|(what, count)| what.starts_with("kill").then_some(count))
+        .sum();
+    assert_eq!(kills as usize, settings.kills, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
     let settings = Settings {
+        broker: Broker::Nats,
         messages: 2_000,
-        kills_each: 0,
+        kills: 0,
         seed: 1,
         pods: 4,
         limit: 1,
         work_ms: 0,
-        busy_ms: from_environment("BUSY_MS", 20_000),
+        busy_ms: 20_000,
         max_attempts: 3,
         flaky_percent: 0,
         poison_percent: 5,
