@@ -51,8 +51,11 @@ pub struct Report {
     pub in_flight_at_faults: u64,
     /// Kills and pauses by what was hit.
     pub faults: BTreeMap<String, u64>,
-    /// Most calls running at one time, among calls that ended.
+    /// Most calls running at one time, among calls that ended, of messages that were not handled yet.
     pub most_at_once: u64,
+    /// The same with repeats of handled messages. A killed server may have forgotten that a message was
+    /// delivered: it is called again, and the late acknowledgement of the first call frees its place.
+    pub most_with_repeats: u64,
 }
 
 impl Report {
@@ -98,7 +101,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "tried {} accepted {} handled {} dead {} {:?} | lost {} phantom {} corrupted {} out of order {} | extra calls {} \
-             (in flight at faults {}) handled and dead {} | most at once {} | faults {:?}",
+             (in flight at faults {}) handled and dead {} | most at once {} ({} with repeats) | faults {:?}",
             self.tried,
             self.accepted,
             self.handled,
@@ -112,6 +115,7 @@ impl fmt::Display for Report {
             self.in_flight_at_faults,
             self.both.len(),
             self.most_at_once,
+            self.most_with_repeats,
             self.faults
         )
     }
@@ -122,12 +126,12 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
     let mut report = Report::default();
     let mut tried: HashMap<u64, &str> = HashMap::new();
     let mut accepted = BTreeSet::new();
-    let mut handled = BTreeSet::new();
+    let mut handled: BTreeMap<u64, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut corrupted = BTreeSet::new();
     let mut calls: HashMap<u64, u64> = HashMap::new();
     let mut asked_again: HashMap<u64, u64> = HashMap::new();
-    let mut edges = Vec::new();
+    let mut ended = Vec::new();
 
     for event in events {
         match event {
@@ -156,10 +160,10 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
                 at,
                 ..
             } => {
-                edges.push((*started, 1));
-                edges.push((*at, -1));
+                ended.push((*n, *started, *at));
                 if (200..300).contains(status) {
-                    handled.insert(*n);
+                    let first = handled.entry(*n).or_insert(*at);
+                    *first = (*first).min(*at);
                 } else {
                     *asked_again.entry(*n).or_default() += 1;
                 }
@@ -196,12 +200,10 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
         })
         .sum();
 
-    edges.sort_unstable();
-    let mut running = 0_i64;
-    for (_, step) in edges {
-        running += step;
-        report.most_at_once = report.most_at_once.max(running.max(0) as u64);
-    }
+    let is_repeat = |n: &u64, started: u64| handled.get(n).is_some_and(|end| *end < started);
+    let fresh = ended.iter().filter(|(n, from, _)| !is_repeat(n, *from));
+    report.most_at_once = most_at_once(fresh);
+    report.most_with_repeats = most_at_once(&ended);
 
     report.tried = tried.len() as u64;
     report.accepted = accepted.len() as u64;
@@ -209,7 +211,7 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
     report.dead = dead.len() as u64;
     report.lost = accepted
         .iter()
-        .filter(|n| !handled.contains(*n) && !gone.contains(*n))
+        .filter(|n| !handled.contains_key(*n) && !gone.contains(*n))
         .copied()
         .collect();
     report.phantom = seen
@@ -217,10 +219,29 @@ pub fn check(events: &[Event], dead: &[Dead]) -> Report {
         .filter(|n| !tried.contains_key(*n))
         .copied()
         .collect();
-    report.both = handled.intersection(&gone).copied().collect();
+    report.both = gone
+        .iter()
+        .filter(|n| handled.contains_key(n))
+        .copied()
+        .collect();
     report.corrupted = corrupted.into_iter().collect();
     report.out_of_order = crate::order::violations(events, &gone);
     report
+}
+
+/// Most of these calls that ran at one time.
+fn most_at_once<'a>(calls: impl IntoIterator<Item = &'a (u64, u64, u64)>) -> u64 {
+    let mut edges: Vec<(u64, i64)> = calls
+        .into_iter()
+        .flat_map(|(_, started, at)| [(*started, 1), (*at, -1)])
+        .collect();
+    edges.sort_unstable();
+    let (mut running, mut most) = (0_i64, 0);
+    for (_, step) in edges {
+        running += step;
+        most = most.max(running);
+    }
+    most.unsigned_abs()
 }
 
 #[cfg(test)]
@@ -342,6 +363,17 @@ mod tests {
         let report = check(&events, &letters);
         assert_eq!(report.most_at_once, 2);
         assert_eq!(report.violations(1).len(), 1, "{report}");
+    }
+
+    #[test]
+    fn a_repeat_of_a_handled_message_beside_others_is_told_apart() {
+        let (mut events, letters) = good();
+        events.extend(call(1, 204, 21, 25));
+        let report = check(&events, &letters);
+        assert_eq!((report.most_at_once, report.most_with_repeats), (1, 2));
+        let mut running = good().0;
+        running.extend(call(1, 204, 15, 18));
+        assert_eq!(check(&running, &letters).most_at_once, 2);
     }
 
     #[test]
