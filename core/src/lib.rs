@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod breaker;
 pub mod cloudevents;
 pub mod config;
 pub mod dead_letter;
@@ -23,6 +24,7 @@ pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod pattern;
 pub mod publish;
 pub mod retry;
 pub mod trace;

@@ -1,0 +1,1 @@
+//! The circuit breaker: when calls to one target stop, and when they are tried again.
