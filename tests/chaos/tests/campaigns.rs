@@ -1,4 +1,5 @@
 //! Short campaigns on real processes. Longer ones: `make chaos MESSAGES=.. KILLS=.. SEED=.. BROKER=..`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 use weir_chaos::campaign::{Broker, Settings, run};
 
