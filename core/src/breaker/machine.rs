@@ -48,6 +48,9 @@ pub const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a proposal that was lost to nobody is not repeated.
 const PROPOSAL_PAUSE: Duration = Duration::from_millis(200);
 
+/// Time stands still here, so that a clock that jumps over all time does no harm to sums.
+const LAST: u64 = u64::MAX / 2;
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -370,7 +373,7 @@ impl Breaker {
 
     fn pass(&mut self, now: Moment) {
         let passed = self.reading.map_or(0, |reading| millis(now.since(reading)));
-        self.elapsed = self.elapsed.saturating_add(passed);
+        self.elapsed = self.elapsed.saturating_add(passed).min(LAST);
         self.reading = Some(now);
         let slot = self.slot();
         self.window.advance(slot);
