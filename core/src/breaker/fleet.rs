@@ -192,7 +192,7 @@ impl Fleet {
                 }
             }
             Happening::StoreReceives(replica, life, expected, record) => {
-                self.receive(replica, life, expected, record);
+                self.receive(replica, life, expected, &record);
             }
             Happening::Ticks(replica, life) => {
                 if self.replicas[replica].life == life {
@@ -229,7 +229,7 @@ impl Fleet {
     }
 
     /// The store compares and sets, answers, and tells everyone.
-    fn receive(&mut self, replica: usize, life: u64, expected: u64, record: Record) {
+    fn receive(&mut self, replica: usize, life: u64, expected: u64, record: &Record) {
         if !self.replicas[replica].connected {
             return;
         }

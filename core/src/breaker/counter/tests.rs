@@ -1,6 +1,7 @@
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use super::Outcome::{Abandoned, Failed, Succeeded};
 use super::*;
 
 fn standing(term: u64, answer: Answer) -> Standing {
@@ -27,11 +28,11 @@ fn pass(counter: &Counter, now: Moment) -> Ticket {
 fn each_outcome_is_counted_once_as_what_it_was() {
     let counter = Counter::new(standing(1, Answer::Pass));
     let calls = [
-        (Outcome::Succeeded, 1_999, false),
-        (Outcome::Succeeded, 2_000, true),
-        (Outcome::Failed, 0, true),
-        (Outcome::Failed, 2_000, true),
-        (Outcome::Abandoned, 9_000, false),
+        (Succeeded, 1_999, false),
+        (Succeeded, 2_000, true),
+        (Failed, 0, true),
+        (Failed, 2_000, true),
+        (Abandoned, 9_000, false),
     ];
     for (outcome, took, attend) in calls {
         let ticket = pass(&counter, at(1_000));
@@ -51,12 +52,12 @@ fn each_outcome_is_counted_once_as_what_it_was() {
 fn a_call_that_began_in_an_earlier_term_is_not_counted() {
     let counter = Counter::new(standing(1, Answer::Pass));
     let (early, late) = (pass(&counter, at(0)), pass(&counter, at(0)));
-    counter.record(early, Outcome::Failed, at(1));
+    counter.record(early, Failed, at(1));
     let counted = counter.stand(standing(2, Answer::RefuseUntil(at(500))));
     assert_eq!((counted.term, counted.tally), (1, Tally::one(true, false)));
-    assert!(!counter.record(late, Outcome::Failed, at(2)));
+    assert!(!counter.record(late, Failed, at(2)));
     counter.stand(standing(3, Answer::Pass));
-    assert!(!counter.record(late, Outcome::Failed, at(3)));
+    assert!(!counter.record(late, Failed, at(3)));
     assert_eq!(counter.drain().tally, Tally::default());
     assert_eq!(counter.drain().term, 3);
 }
@@ -87,7 +88,6 @@ fn the_longest_row_of_failures_is_kept_until_it_was_seen() {
         }
         counter.drain().streak
     };
-    use Outcome::{Abandoned, Failed, Succeeded};
     assert_eq!(
         record(&[Succeeded, Failed, Failed, Failed, Succeeded, Failed]),
         3
@@ -108,7 +108,7 @@ fn nothing_is_slow_where_slow_calls_are_not_judged() {
         ..standing(1, Answer::Pass)
     });
     let ticket = pass(&counter, at(0));
-    assert!(!counter.record(ticket, Outcome::Succeeded, at(u64::MAX - 1)));
+    assert!(!counter.record(ticket, Succeeded, at(u64::MAX - 1)));
     assert_eq!(counter.drain().tally.slow, 0);
 }
 
@@ -116,7 +116,7 @@ fn nothing_is_slow_where_slow_calls_are_not_judged() {
 fn a_clock_that_goes_back_makes_no_call_slow() {
     let counter = Counter::new(standing(1, Answer::Pass));
     let ticket = pass(&counter, at(100_000));
-    assert!(!counter.record(ticket, Outcome::Succeeded, at(1)));
+    assert!(!counter.record(ticket, Succeeded, at(1)));
 }
 
 #[test]
@@ -145,11 +145,7 @@ fn totals_are_exact_with_threads_that_count_and_one_that_drains() {
                     for call in 0..CALLS {
                         let ticket = pass(&counter, at(0));
                         let failed = call % 10 == 0;
-                        let outcome = if failed {
-                            Outcome::Failed
-                        } else {
-                            Outcome::Succeeded
-                        };
+                        let outcome = if failed { Failed } else { Succeeded };
                         counter.record(ticket, outcome, at(if call % 4 == 0 { 2_000 } else { 0 }));
                     }
                 })
@@ -181,7 +177,7 @@ fn a_new_term_begins_with_nothing_however_many_threads_are_counting() {
                     let mut counted = vec![0_u64; 400];
                     while running.load(Ordering::Acquire) {
                         let ticket = pass(&counter, at(0));
-                        if counter.record(ticket, Outcome::Failed, at(0)) {
+                        if counter.record(ticket, Failed, at(0)) {
                             counted[ticket.term as usize] += 1;
                         }
                     }

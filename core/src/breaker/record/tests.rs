@@ -82,7 +82,7 @@ fn what_is_not_a_record_is_refused_with_what_to_do() {
         b"\xff",
         br#"{"version":-1,"generation":0,"state":"Closed","reason":"New"}"#,
         br#"{"version":1,"generation":0,"state":{"Open":{"millis":86400001}},"reason":"New"}"#,
-        &[b' '; LONGEST_RECORD + 1],
+        &vec![b' '; LONGEST_RECORD + 1],
     ] {
         let error = Record::decode(bytes).expect_err("not a record");
         assert!(error.to_string().contains("delete its key"), "{error}");
