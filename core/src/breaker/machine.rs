@@ -17,14 +17,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::config::{BreakerConfig, Force};
-use super::counter::{Answer, Counted, Standing};
+use super::counter::{Answer, Standing};
 use super::peers::{Delta, Peers};
 use super::record::{Permit, Phase, Reason, Record};
 use super::window::{Tally, Window, slot_width};
 use super::{Moment, Outcome, State, Ticket, millis};
 
+mod calls;
+mod event;
 mod plan;
 mod store;
+
+pub use event::{Effect, Event};
 
 /// Longest time a call waits for a permit, after which it is refused.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -50,86 +54,6 @@ const PROPOSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Time stands still here, so that a clock that jumps over all time does no harm to sums.
 const LAST: u64 = u64::MAX / 2;
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Time passed.
-    Tick,
-    /// A call wants to be let through. It is answered by [`Effect::Admit`] or [`Effect::Refuse`], now
-    /// or after a later event.
-    Call {
-        /// The caller's number for it, not used by another one that waits.
-        call: u64,
-    },
-    /// A call ended.
-    Ended {
-        /// What it was let through with.
-        ticket: Ticket,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Calls that a [`super::Counter`] let through and counted.
-    Counted(Counted),
-    /// A delta of another replica came.
-    Heard(Delta),
-    /// The store was read: what it holds, or that it holds nothing. To be sent at the start and after
-    /// every interruption; the replica shares the state from then on.
-    Stored(Option<Record>),
-    /// The store told of a change.
-    Changed(Record),
-    /// A proposal stands in the store.
-    Accepted {
-        /// The version that was proposed.
-        version: u64,
-    },
-    /// A proposal was not stored, because the store held something else than was expected.
-    Lost {
-        /// The version that was proposed.
-        version: u64,
-        /// What it holds.
-        current: Option<Record>,
-    },
-    /// The store cannot be reached, or did not tell whether it stored a proposal.
-    StoreAway,
-    /// The rules changed, `force` included. They must be valid.
-    Configured(BreakerConfig),
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Make the call.
-    Admit {
-        /// Which one.
-        call: u64,
-        /// To be brought back with the outcome.
-        ticket: Ticket,
-    },
-    /// Answer the call with the fallback.
-    Refuse {
-        /// Which one.
-        call: u64,
-        /// For `Retry-After`.
-        retry_after: Duration,
-    },
-    /// Store the record in place of the one of version `expected`, if that is what is stored.
-    Propose {
-        /// 0: only if nothing is stored.
-        expected: u64,
-        /// What to store.
-        record: Record,
-    },
-    /// Tell the other replicas. It may get lost.
-    Publish(Delta),
-    /// The state changed, for events, metrics and whatever waits for it.
-    Became {
-        /// The new state.
-        state: State,
-        /// Why.
-        reason: Reason,
-    },
-}
 
 /// Where the shared record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,85 +305,6 @@ impl Breaker {
 
     fn slot(&self) -> u64 {
         self.elapsed / millis(width(&self.config)).max(1)
-    }
-
-    fn ask(&mut self, call: u64, now: Moment, effects: &mut Vec<Effect>) {
-        let due = self.acting().state() == State::HalfOpen || self.elapsed >= self.probes_from;
-        if self.state() == State::Closed {
-            effects.push(self.admit(call, now, None));
-        } else if self.config.force == Force::Open {
-            let retry_after = self.forced_pause();
-            effects.push(Effect::Refuse { call, retry_after });
-        } else if due && self.waiting.len() < self.room() {
-            self.numbers += 1;
-            self.waiting.push(Waiting {
-                call,
-                number: self.numbers,
-                asked: self.elapsed,
-            });
-        } else {
-            effects.push(self.refuse(call));
-        }
-    }
-
-    fn admit(&self, call: u64, now: Moment, probe: Option<u64>) -> Effect {
-        let ticket = Ticket {
-            term: self.term,
-            began: now,
-            probe,
-        };
-        Effect::Admit { call, ticket }
-    }
-
-    fn refuse(&self, call: u64) -> Effect {
-        let remaining = self.probes_from.saturating_sub(self.elapsed);
-        let retry_after = match self.acting().state() {
-            State::Open if remaining > 0 => Duration::from_millis(remaining),
-            _ => PROBE_PAUSE,
-        };
-        Effect::Refuse { call, retry_after }
-    }
-
-    /// Nobody knows when a person will think otherwise; the first open time is as good as any.
-    fn forced_pause(&self) -> Duration {
-        Duration::from_secs(self.config.open.initial_seconds.into())
-    }
-
-    fn end(&mut self, ticket: Ticket, outcome: Outcome, now: Moment) {
-        let slow = self.config.is_slow(now.since(ticket.began));
-        let failed = outcome == Outcome::Failed;
-        if let Some(number) = ticket.probe {
-            let Some(running) = self.running.remove(&number) else {
-                return;
-            };
-            let current = running.generation == self.acting().generation;
-            if current && outcome != Outcome::Abandoned && self.config.force == Force::Automatic {
-                self.ended.insert(number, !failed && !slow);
-            }
-        } else if outcome != Outcome::Abandoned {
-            let streak = if failed {
-                self.streak.saturating_add(1)
-            } else {
-                0
-            };
-            self.count(ticket.term, Tally::one(failed, slow), streak);
-        }
-    }
-
-    /// Counts calls, unless that is late: they began before the state changed.
-    fn count(&mut self, term: u64, tally: Tally, streak: u32) {
-        if term == self.term && self.counts() && !tally.is_empty() {
-            self.window.add(tally);
-            self.streak = streak;
-            let trouble = tally.failures > 0 || tally.slow > 0;
-            self.news = self
-                .news
-                .max(if trouble { News::Trouble } else { News::Quiet });
-        }
-    }
-
-    fn counts(&self) -> bool {
-        self.config.force == Force::Automatic && self.acting().state() == State::Closed
     }
 
     fn hear(&mut self, delta: &Delta) {
