@@ -169,6 +169,7 @@ fn totals_are_exact_with_threads_that_count_and_one_that_drains() {
 fn a_new_term_begins_with_nothing_however_many_threads_are_counting() {
     let counter = Counter::new(standing(1, Answer::Pass));
     let running = AtomicBool::new(true);
+    let progress = AtomicU64::new(0);
     let counted = thread::scope(|scope| {
         let threads: Vec<_> = (0..3)
             .map(|_| {
@@ -179,6 +180,7 @@ fn a_new_term_begins_with_nothing_however_many_threads_are_counting() {
                         let ticket = pass(&counter, at(0));
                         if counter.record(ticket, Failed, at(0)) {
                             counted[ticket.term as usize] += 1;
+                            progress.fetch_add(1, Ordering::AcqRel);
                         }
                     }
                     counted
@@ -187,9 +189,12 @@ fn a_new_term_begins_with_nothing_however_many_threads_are_counting() {
             .collect();
         let mut drained = vec![0; 400];
         for term in 2..400 {
+            // The next term begins while the threads are in the middle of this one.
+            let known = progress.load(Ordering::Acquire);
+            let waits = (0..1_000_000).take_while(|_| progress.load(Ordering::Acquire) == known);
+            waits.for_each(|_| thread::yield_now());
             let counted = counter.stand(standing(term, Answer::Pass));
             drained[counted.term as usize] += counted.tally.calls;
-            thread::yield_now();
         }
         running.store(false, Ordering::Release);
         let known: Vec<_> = threads

@@ -50,7 +50,7 @@ fn recovers(fleet: &mut Fleet) {
 /// `WEIR_FLEETS` asks for more than what is run every time.
 fn cases() -> u32 {
     let asked = std::env::var("WEIR_FLEETS").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(16)
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(10)
 }
 
 proptest! {

@@ -246,7 +246,6 @@ impl Breaker {
         let (_, state, since, open_for) = heading;
         self.entered = heading;
         self.begin_term();
-        self.ended.clear();
         match state {
             State::Closed => self.running.clear(),
             State::Open => {

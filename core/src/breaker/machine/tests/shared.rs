@@ -271,3 +271,34 @@ fn alone_nothing_is_proposed_and_nothing_published() {
     assert!(proposal(&effects).is_none() && published(&effects).is_none());
     assert!(!shell.breaker.is_degraded());
 }
+
+#[test]
+fn a_failed_probe_opens_it_although_another_replica_wrote_meanwhile() {
+    let mut shell = Shell::shared(plain());
+    let effects = shell.fail(4);
+    shell.accept(&effects);
+    shell.now += 10_000;
+    let asked = shell.ask();
+    let (_, granted) = proposal(&asked).unwrap();
+    let probe = ticket(&shell.accept(&asked)).unwrap();
+    let effects = shell.end(probe, Outcome::Failed);
+    let (_, proposed) = proposal(&effects).unwrap();
+    // Somebody else's probe succeeded at the same time, and was first.
+    let current = Record {
+        version: proposed.version,
+        state: Phase::HalfOpen { successes: 1 },
+        ..granted
+    };
+    let effects = shell.step(Event::Lost {
+        version: proposed.version,
+        current: Some(current.clone()),
+    });
+    assert_eq!(became(&effects), []);
+    let (expected, again) = proposal(&effects).unwrap();
+    assert_eq!(
+        (expected, again.version),
+        (current.version, current.version + 1)
+    );
+    assert_eq!((again.reason, again.opens), (Reason::ProbeFailed, 2));
+    assert_eq!(shell.refusal(), Duration::from_secs(20));
+}
