@@ -136,7 +136,9 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A closed breaker that shares its state. Until the store was read it is alone.
+    /// A closed breaker that shares its state. Until the store was read it is alone, and lets calls
+    /// through although the others may have opened: send [`Event::Stored`] or [`Event::StoreAway`]
+    /// before the first call.
     ///
     /// `replica` names this replica among all (its pod); `epoch` grows each time it starts, and
     /// milliseconds since 1970 will do. `config` must be valid.
