@@ -3,3 +3,9 @@
 //! Pure, as `weir-core`: no IO, no clock, no randomness that is not passed in. The host starts tasks
 //! and timers, stores the state after every step, and feeds what happened back in.
 #![warn(missing_docs)]
+
+pub mod intrinsic;
+pub mod jsonata;
+pub mod path;
+pub mod randomness;
+pub mod scope;
