@@ -3,3 +3,5 @@
 //! Pure, as `weir-core`: no IO, no clock, no randomness that is not passed in. The host starts tasks
 //! and timers, stores the state after every step, and feeds what happened back in.
 #![warn(missing_docs)]
+
+pub mod definition;
