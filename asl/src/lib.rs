@@ -5,3 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod definition;
+pub mod parse;
+pub mod problem;
+pub mod timestamp;
+pub mod validate;
