@@ -36,7 +36,10 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq)]
 enum Argument {
     /// A quoted text: as it is, and with its escapes still in it, which `States.Format` needs.
-    Text { value: Value, raw: String },
+    Text {
+        value: Value,
+        raw: String,
+    },
     /// A number, `true`, `false` or `null`.
     Literal(Value),
     Path(Path),
@@ -70,7 +73,9 @@ pub(crate) enum Function {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCallError {
     /// No function of this name exists.
-    #[error("'{0}' is no intrinsic function: write States.Format, States.Array, States.UUID or another of AWS's list")]
+    #[error(
+        "'{0}' is no intrinsic function: write States.Format, States.Array, States.UUID or another of AWS's list"
+    )]
     NameUnknownFunction(String),
     /// The text stops being a call at this byte.
     #[error("at byte {position} of '{call}': {expected}")]
@@ -166,10 +171,11 @@ impl Call {
         for argument in &self.arguments {
             values.push(self.argument(argument, scope, randomness)?);
         }
-        self.apply(values, randomness).map_err(|why| EvaluateCallError::RefuseArguments {
-            call: self.source.clone(),
-            why,
-        })
+        self.apply(values, randomness)
+            .map_err(|why| EvaluateCallError::RefuseArguments {
+                call: self.source.clone(),
+                why,
+            })
     }
 
     fn argument(
@@ -237,7 +243,13 @@ impl Call {
 impl Function {
     /// Name, function, fewest and most arguments.
     const ALL: [(&'static str, Function, usize, usize, &'static str); 18] = [
-        ("States.Array", Function::Array, 0, usize::MAX, "any number of"),
+        (
+            "States.Array",
+            Function::Array,
+            0,
+            usize::MAX,
+            "any number of",
+        ),
         ("States.ArrayPartition", Function::ArrayPartition, 2, 2, "2"),
         ("States.ArrayContains", Function::ArrayContains, 2, 2, "2"),
         ("States.ArrayRange", Function::ArrayRange, 3, 3, "3"),
@@ -253,7 +265,13 @@ impl Function {
         ("States.MathRandom", Function::MathRandom, 2, 3, "2 or 3"),
         ("States.MathAdd", Function::MathAdd, 2, 2, "2"),
         ("States.StringSplit", Function::StringSplit, 2, 2, "2"),
-        ("States.Format", Function::Format, 1, usize::MAX, "at least 1"),
+        (
+            "States.Format",
+            Function::Format,
+            1,
+            usize::MAX,
+            "at least 1",
+        ),
         ("States.UUID", Function::Uuid, 0, 0, "no"),
     ];
 }

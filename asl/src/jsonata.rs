@@ -39,7 +39,10 @@ pub struct Expression {
 
 impl fmt::Debug for Expression {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Expression").field(&self.source).finish()
+        formatter
+            .debug_tuple("Expression")
+            .field(&self.source)
+            .finish()
     }
 }
 
@@ -174,7 +177,11 @@ impl Expression {
         let program = jsonata_core::parser::parse(source)
             .map_err(|error| ParseExpressionError::LeaveSyntax(error.to_string()))?;
         let needs = inspect::needs(&program)?;
-        Ok(Self { source: source.into(), program: Arc::new(guard::guarded(program)), needs })
+        Ok(Self {
+            source: source.into(),
+            program: Arc::new(guard::guarded(program)),
+            needs,
+        })
     }
 
     /// What stands between the delimiters, without the spaces around it.
@@ -211,7 +218,11 @@ impl Expression {
             max_sequence_length: Some(limits.items),
         };
         let mut evaluator = Evaluator::with_options(context, options);
-        let seed = if self.needs.randomness { randomness.next_u64() } else { 0 };
+        let seed = if self.needs.randomness {
+            randomness.next_u64()
+        } else {
+            0
+        };
         functions::register(&mut evaluator, surroundings.now, seed, limits)
             .and_then(|()| guard::register(&mut evaluator, limits))
             .and_then(|()| evaluator.evaluate(&self.program, &JValue::Undefined))
@@ -222,7 +233,11 @@ impl Expression {
     fn states(&self, bindings: &dyn Bindings) -> Result<JValue, EvaluateExpressionError> {
         let mut fields = Vec::new();
         for field in StatesField::ALL {
-            if self.needs.fields.as_ref().is_none_or(|named| named.contains(&field))
+            if self
+                .needs
+                .fields
+                .as_ref()
+                .is_none_or(|named| named.contains(&field))
                 && let Some(value) = bindings.states(field)
             {
                 fields.push((field.name().to_owned(), convert::inwards(value)?));
@@ -235,6 +250,10 @@ impl Expression {
 /// The text of an error as JSONata's reference has it: no name behind "non-function".
 fn text_of(message: &str) -> String {
     const NON_FUNCTION: &str = "T1006: Attempted to invoke a non-function";
-    let text = if message.starts_with(NON_FUNCTION) { NON_FUNCTION } else { message };
+    let text = if message.starts_with(NON_FUNCTION) {
+        NON_FUNCTION
+    } else {
+        message
+    };
     text.to_owned()
 }

@@ -4,8 +4,14 @@
 //! and timers, stores the state after every step, and feeds what happened back in.
 #![warn(missing_docs)]
 
+pub mod definition;
 pub mod intrinsic;
 pub mod jsonata;
+pub mod parse;
 pub mod path;
+pub mod problem;
 pub mod randomness;
 pub mod scope;
+pub mod template;
+pub mod timestamp;
+pub mod validate;

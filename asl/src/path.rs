@@ -125,17 +125,16 @@ impl Path {
     }
 
     /// The value the path selects.
-    pub fn evaluate<'v>(
-        &self,
-        scope: &'v dyn Scope,
-    ) -> Result<Cow<'v, Value>, EvaluatePathError> {
+    pub fn evaluate<'v>(&self, scope: &'v dyn Scope) -> Result<Cow<'v, Value>, EvaluatePathError> {
         let root = match &self.root {
             Root::Input => scope.input(),
             Root::Context => scope.context(),
             Root::Variable(name) => {
-                scope.variable(name).ok_or_else(|| EvaluatePathError::NotFound {
-                    detail: format!("No results for path: ${name}"),
-                })?
+                scope
+                    .variable(name)
+                    .ok_or_else(|| EvaluatePathError::NotFound {
+                        detail: format!("No results for path: ${name}"),
+                    })?
             }
         };
         evaluate::path(self, root)

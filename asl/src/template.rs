@@ -88,7 +88,9 @@ pub enum MistakenValue {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluateTemplateError {
     /// A definite path finds nothing: `States.Runtime`.
-    #[error("The JSONPath '{path}' specified for the field '{field}' could not be found in the input '{input}'")]
+    #[error(
+        "The JSONPath '{path}' specified for the field '{field}' could not be found in the input '{input}'"
+    )]
     MissPath {
         /// The path.
         path: String,
@@ -98,7 +100,9 @@ pub enum EvaluateTemplateError {
         input: String,
     },
     /// A path has no value for another reason: `States.Runtime`.
-    #[error("The JSONPath '{path}' specified for the field '{field}' could not be evaluated: {why}")]
+    #[error(
+        "The JSONPath '{path}' specified for the field '{field}' could not be evaluated: {why}"
+    )]
     FailPath {
         /// The path.
         path: String,
@@ -143,7 +147,11 @@ impl<T: Scope + Bindings> Frame for T {}
 impl Template {
     /// Parses a template of the given language.
     pub fn parse(value: &Value, language: QueryLanguage) -> Result<Self, ParseTemplateError> {
-        let mut place = Place { pointer: String::new(), field: String::new(), depth: 0 };
+        let mut place = Place {
+            pointer: String::new(),
+            field: String::new(),
+            depth: 0,
+        };
         let node = match language {
             QueryLanguage::JsonPath => json_path(value, &mut place)?,
             QueryLanguage::Jsonata => jsonata(value, &mut place)?,
@@ -176,8 +184,12 @@ impl Template {
         surroundings: &Surroundings,
         randomness: &mut dyn Randomness,
     ) -> Result<Value, EvaluateTemplateError> {
-        let mut evaluation =
-            Evaluation { field: field.to_owned(), frame, surroundings, randomness };
+        let mut evaluation = Evaluation {
+            field: field.to_owned(),
+            frame,
+            surroundings,
+            randomness,
+        };
         evaluation.node(&self.node, field)
     }
 }
@@ -214,13 +226,13 @@ pub fn evaluate_expression(
     surroundings: &Surroundings,
     randomness: &mut dyn Randomness,
 ) -> Result<Value, EvaluateTemplateError> {
-    expression.evaluate(bindings, surroundings, randomness).map_err(|why| {
-        EvaluateTemplateError::FailExpression {
+    expression
+        .evaluate(bindings, surroundings, randomness)
+        .map_err(|why| EvaluateTemplateError::FailExpression {
             expression: expression.source().to_owned(),
             field: field.to_owned(),
             why,
-        }
-    })
+        })
 }
 
 struct Evaluation<'e> {
@@ -303,7 +315,8 @@ impl Place {
         let field = std::mem::replace(&mut self.field, name.to_owned());
         if is_container {
             self.pointer.push('/');
-            self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            self.pointer
+                .push_str(&name.replace('~', "~0").replace('/', "~1"));
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -321,9 +334,13 @@ fn json_path(value: &Value, place: &mut Place) -> Result<Node, ParseTemplateErro
                 return Err(place.mistake(MistakenValue::NotText));
             };
             if text.starts_with('$') {
-                Path::parse(text).map(Node::Path).map_err(|why| place.mistake(why))
+                Path::parse(text)
+                    .map(Node::Path)
+                    .map_err(|why| place.mistake(why))
             } else {
-                Call::parse(text).map(Node::Call).map_err(|why| place.mistake(why))
+                Call::parse(text)
+                    .map(Node::Call)
+                    .map_err(|why| place.mistake(why))
             }
         }
         _ => json_path(field, place),
@@ -332,9 +349,9 @@ fn json_path(value: &Value, place: &mut Place) -> Result<Node, ParseTemplateErro
 
 fn jsonata(value: &Value, place: &mut Place) -> Result<Node, ParseTemplateError> {
     match value {
-        Value::String(text) if jsonata::is_expression(text) => {
-            Expression::parse(text).map(Node::Expression).map_err(|why| place.mistake(why))
-        }
+        Value::String(text) if jsonata::is_expression(text) => Expression::parse(text)
+            .map(Node::Expression)
+            .map_err(|why| place.mistake(why)),
         _ => container(value, place, &mut |_, field, place| jsonata(field, place)),
     }
 }
@@ -350,20 +367,35 @@ fn container(
             let mut nodes = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
                 let holds = item.is_object() || item.is_array();
-                nodes.push(place.enter(&index.to_string(), holds, |place| parse(None, item, place))?);
+                nodes.push(
+                    place.enter(&index.to_string(), holds, |place| parse(None, item, place))?,
+                );
             }
             let literal = nodes.iter().all(|node| matches!(node, Node::Literal(_)));
-            Ok(if literal { Node::Literal(value.clone()) } else { Node::Array(nodes) })
+            Ok(if literal {
+                Node::Literal(value.clone())
+            } else {
+                Node::Array(nodes)
+            })
         }
         Value::Object(fields) => {
             let mut nodes = Vec::with_capacity(fields.len());
             for (key, field) in fields {
                 let holds = field.is_object() || field.is_array();
                 let value = place.enter(key, holds, |place| parse(Some(key), field, place))?;
-                nodes.push(Field { key: key.clone(), value });
+                nodes.push(Field {
+                    key: key.clone(),
+                    value,
+                });
             }
-            let literal = nodes.iter().all(|field| matches!(field.value, Node::Literal(_)));
-            Ok(if literal { Node::Literal(value.clone()) } else { Node::Object(nodes) })
+            let literal = nodes
+                .iter()
+                .all(|field| matches!(field.value, Node::Literal(_)));
+            Ok(if literal {
+                Node::Literal(value.clone())
+            } else {
+                Node::Object(nodes)
+            })
         }
         scalar => Ok(Node::Literal(scalar.clone())),
     }

@@ -10,17 +10,22 @@ use super::math::integer;
 const MAX_RANGE: i64 = 1_000;
 
 fn items<'a>(value: &'a Value, what: &str) -> Result<&'a Vec<Value>, String> {
-    value.as_array().ok_or_else(|| format!("the {what} argument must be an array, but was: {value}"))
+    value
+        .as_array()
+        .ok_or_else(|| format!("the {what} argument must be an array, but was: {value}"))
 }
 
 pub(super) fn partition(array: &Value, size: &Value) -> Result<Value, String> {
     let items = items(array, "first")?;
     let size = integer(size, "second")?;
     match usize::try_from(size) {
-        Ok(size) if size > 0 => {
-            Ok(items.chunks(size).map(|chunk| Value::Array(chunk.to_vec())).collect())
-        }
-        _ => Err(format!("the chunk size must be a positive integer, but was: {size}")),
+        Ok(size) if size > 0 => Ok(items
+            .chunks(size)
+            .map(|chunk| Value::Array(chunk.to_vec()))
+            .collect()),
+        _ => Err(format!(
+            "the chunk size must be a positive integer, but was: {size}"
+        )),
     }
 }
 
@@ -40,24 +45,41 @@ fn same(left: &Value, right: &Value) -> bool {
 }
 
 pub(super) fn range(start: &Value, end: &Value, step: &Value) -> Result<Value, String> {
-    let (start, end, step) = (integer(start, "first")?, integer(end, "second")?, integer(step, "third")?);
+    let (start, end, step) = (
+        integer(start, "first")?,
+        integer(end, "second")?,
+        integer(step, "third")?,
+    );
     if step == 0 {
         return Err("the step must not be 0".to_owned());
     }
-    let count = if (step > 0) == (start <= end) || start == end { (end - start) / step + 1 } else { 0 };
+    let count = if (step > 0) == (start <= end) || start == end {
+        (end - start) / step + 1
+    } else {
+        0
+    };
     if count > MAX_RANGE {
-        return Err(format!("the range has {count} items, more than the {MAX_RANGE} that are allowed"));
+        return Err(format!(
+            "the range has {count} items, more than the {MAX_RANGE} that are allowed"
+        ));
     }
-    Ok((0..count).map(|index| Value::from(start + index * step)).collect())
+    Ok((0..count)
+        .map(|index| Value::from(start + index * step))
+        .collect())
 }
 
 pub(super) fn item(array: &Value, index: &Value) -> Result<Value, String> {
     let items = items(array, "first")?;
     let index = integer(index, "second")?;
-    let found = usize::try_from(index).ok().and_then(|index| items.get(index));
-    found
-        .cloned()
-        .ok_or_else(|| format!("index {index} is out of bounds for an array of length {}", items.len()))
+    let found = usize::try_from(index)
+        .ok()
+        .and_then(|index| items.get(index));
+    found.cloned().ok_or_else(|| {
+        format!(
+            "index {index} is out of bounds for an array of length {}",
+            items.len()
+        )
+    })
 }
 
 pub(super) fn length(array: &Value) -> Result<Value, String> {
@@ -67,7 +89,9 @@ pub(super) fn length(array: &Value) -> Result<Value, String> {
 /// The items without repetitions, in the order of their first appearance.
 pub(super) fn unique(array: &Value) -> Result<Value, String> {
     let mut seen = HashSet::new();
-    let kept = items(array, "first")?.iter().filter(|item| seen.insert(sorted_text(item)));
+    let kept = items(array, "first")?
+        .iter()
+        .filter(|item| seen.insert(sorted_text(item)));
     Ok(kept.cloned().collect())
 }
 
@@ -81,7 +105,9 @@ fn sorted_text(value: &Value) -> String {
         Value::Object(fields) => {
             let mut texts: Vec<_> = fields
                 .iter()
-                .map(|(name, field)| format!("{}:{}", Value::from(name.as_str()), sorted_text(field)))
+                .map(|(name, field)| {
+                    format!("{}:{}", Value::from(name.as_str()), sorted_text(field))
+                })
                 .collect();
             texts.sort_unstable();
             format!("{{{}}}", texts.join(","))

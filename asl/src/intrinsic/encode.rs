@@ -12,7 +12,9 @@ fn text<'a>(value: &'a Value, what: &str) -> Result<&'a str, String> {
         .as_str()
         .ok_or_else(|| format!("the {what} argument must be a string, but was: {value}"))?;
     if text.chars().count() > MAX_TEXT_CHARACTERS {
-        return Err(format!("the {what} argument must have at most {MAX_TEXT_CHARACTERS} characters"));
+        return Err(format!(
+            "the {what} argument must have at most {MAX_TEXT_CHARACTERS} characters"
+        ));
     }
     Ok(text)
 }

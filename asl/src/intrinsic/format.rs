@@ -26,7 +26,9 @@ pub(super) fn format(template: &str, arguments: &[Value]) -> Result<Value, Strin
                 }
             }
             '{' | '}' => {
-                return Err(format!("the template has a '{c}' that is neither part of {{}} nor escaped by a backslash"));
+                return Err(format!(
+                    "the template has a '{c}' that is neither part of {{}} nor escaped by a backslash"
+                ));
             }
             other => text.push(other),
         }
@@ -76,6 +78,8 @@ pub(super) fn split(text: &Value, delimiters: &Value) -> Result<Value, String> {
     let (Some(text), Some(delimiters)) = (text.as_str(), delimiters.as_str()) else {
         return Err("both arguments must be strings".to_owned());
     };
-    let parts = text.split(|c| delimiters.contains(c)).filter(|part| !part.is_empty());
+    let parts = text
+        .split(|c| delimiters.contains(c))
+        .filter(|part| !part.is_empty());
     Ok(parts.map(Value::from).collect())
 }

@@ -9,7 +9,10 @@ pub(super) fn call(source: &str) -> Result<Call, ParseCallError> {
     if source.len() > MAX_CALL_BYTES {
         return Err(ParseCallError::ExceedLength(source.len()));
     }
-    let mut cursor = Cursor { source, position: 0 };
+    let mut cursor = Cursor {
+        source,
+        position: 0,
+    };
     cursor.skip_spaces();
     let call = cursor.call(1)?;
     cursor.skip_spaces();
@@ -97,9 +100,17 @@ impl<'s> Cursor<'s> {
         }
         let given = arguments.len();
         if given < fewest || given > most {
-            return Err(ParseCallError::MiscountArguments { function: name, wanted, given });
+            return Err(ParseCallError::MiscountArguments {
+                function: name,
+                wanted,
+                given,
+            });
         }
-        Ok(Call { source: self.source[start..self.position].to_owned(), function, arguments })
+        Ok(Call {
+            source: self.source[start..self.position].to_owned(),
+            function,
+            arguments,
+        })
     }
 
     fn argument(&mut self, depth: usize) -> Result<Argument, ParseCallError> {
@@ -178,6 +189,9 @@ impl<'s> Cursor<'s> {
             }
         }
         let raw = self.source[start..self.position - 1].to_owned();
-        Ok(Argument::Text { value: Value::String(value), raw })
+        Ok(Argument::Text {
+            value: Value::String(value),
+            raw,
+        })
     }
 }

@@ -19,13 +19,16 @@ pub(super) fn register(
     let millis = now.as_millisecond();
     let text = format!("{:.3}", Timestamp::from_millisecond(millis).unwrap_or(now));
     evaluator.register_fn_override("now", move |_: &[JValue]| Ok(JValue::from(text.as_str())))?;
-    evaluator
-        .register_fn_override("millis", move |_: &[JValue]| Ok(JValue::from_f64(millis as f64)))?;
+    evaluator.register_fn_override("millis", move |_: &[JValue]| {
+        Ok(JValue::from_f64(millis as f64))
+    })?;
     evaluator.register_fn_override("eval", |_: &[JValue]| {
         Err(thrown("T1006: Attempted to invoke a non-function"))
     })?;
     evaluator.register_fn("partition", partition)?;
-    evaluator.register_fn("range", move |arguments: &[JValue]| range(arguments, limits.items))?;
+    evaluator.register_fn("range", move |arguments: &[JValue]| {
+        range(arguments, limits.items)
+    })?;
     evaluator.register_fn("hash", hash)?;
     evaluator.register_fn("parse", parse)?;
 
@@ -64,7 +67,9 @@ fn argument(arguments: &[JValue], index: usize) -> &JValue {
 }
 
 fn mismatch(index: usize, function: &str) -> EvaluatorError {
-    thrown(format!("T0410: Argument {index} of function \"{function}\" does not match function signature"))
+    thrown(format!(
+        "T0410: Argument {index} of function \"{function}\" does not match function signature"
+    ))
 }
 
 /// `$partition(array, size)`: pieces of `size` items; the last one may be shorter.
@@ -73,12 +78,19 @@ fn partition(arguments: &[JValue]) -> Result<JValue, EvaluatorError> {
     if given.is_undefined() {
         return Ok(JValue::Undefined);
     }
-    let size = argument(arguments, 1).as_f64().map(f64::floor).filter(|size| *size >= 1.0);
-    let Some(size) = size else { return Err(mismatch(2, "partition")) };
+    let size = argument(arguments, 1)
+        .as_f64()
+        .map(f64::floor)
+        .filter(|size| *size >= 1.0);
+    let Some(size) = size else {
+        return Err(mismatch(2, "partition"));
+    };
     // A sequence of one item arrives as that item.
     let single = [given.clone()];
     let items = given.as_array().map_or(single.as_slice(), Vec::as_slice);
-    let pieces = items.chunks(size as usize).map(|piece| JValue::array(piece.to_vec()));
+    let pieces = items
+        .chunks(size as usize)
+        .map(|piece| JValue::array(piece.to_vec()));
     Ok(JValue::array(pieces.collect()))
 }
 
@@ -86,7 +98,9 @@ fn partition(arguments: &[JValue]) -> Result<JValue, EvaluatorError> {
 /// comes out alone, as recorded.
 fn range(arguments: &[JValue], most: usize) -> Result<JValue, EvaluatorError> {
     let number = |index: usize| {
-        argument(arguments, index).as_f64().ok_or_else(|| mismatch(index + 1, "range"))
+        argument(arguments, index)
+            .as_f64()
+            .ok_or_else(|| mismatch(index + 1, "range"))
     };
     let (first, last, step) = (number(0)?, number(1)?, number(2)?);
     if step == 0.0 {
@@ -94,9 +108,12 @@ fn range(arguments: &[JValue], most: usize) -> Result<JValue, EvaluatorError> {
     }
     let count = ((last - first) / step).floor() + 1.0;
     if count > most as f64 {
-        return Err(thrown(format!("D2014: The size of the sequence allocated by $range must not exceed {most}.")));
+        return Err(thrown(format!(
+            "D2014: The size of the sequence allocated by $range must not exceed {most}."
+        )));
     }
-    let numbers = (0..count.max(0.0) as usize).map(|index| JValue::from_f64(first + index as f64 * step));
+    let numbers =
+        (0..count.max(0.0) as usize).map(|index| JValue::from_f64(first + index as f64 * step));
     Ok(JValue::sequence(numbers.collect()))
 }
 
@@ -107,7 +124,9 @@ fn hash(arguments: &[JValue]) -> Result<JValue, EvaluatorError> {
         return Ok(JValue::Undefined);
     }
     let text = given.as_str().ok_or_else(|| mismatch(1, "hash"))?;
-    let algorithm = argument(arguments, 1).as_str().ok_or_else(|| mismatch(2, "hash"))?;
+    let algorithm = argument(arguments, 1)
+        .as_str()
+        .ok_or_else(|| mismatch(2, "hash"))?;
     match intrinsic::digest(text, algorithm) {
         Some(digest) => Ok(JValue::from(digest.as_str())),
         None => Err(thrown(format!(

@@ -37,7 +37,10 @@ pub(super) fn register(evaluator: &mut Evaluator, limits: Limits) -> Result<(), 
             Some(JValue::Array(items)) => items.len() as f64,
             _ => 1.0,
         };
-        let product: f64 = arguments.iter().map(|argument| factor(Some(argument)).max(1.0)).product();
+        let product: f64 = arguments
+            .iter()
+            .map(|argument| factor(Some(argument)).max(1.0))
+            .product();
         if product > limits.bytes as f64 * 8.0 {
             return Err(too_much("The result of a function"));
         }
@@ -82,7 +85,11 @@ fn measure(value: &JValue, bytes: usize) -> Result<usize, EvaluatorError> {
 /// The same program with the measurements in it.
 pub(super) fn guarded(node: AstNode) -> AstNode {
     with_stack(|| match node {
-        AstNode::Binary { op: BinaryOp::ChainPipe, lhs, rhs } => chained(*lhs, *rhs),
+        AstNode::Binary {
+            op: BinaryOp::ChainPipe,
+            lhs,
+            rhs,
+        } => chained(*lhs, *rhs),
         AstNode::Binary { op, lhs, rhs } => {
             let (lhs, rhs) = (guarded(*lhs), guarded(*rhs));
             let (lhs, rhs) = match op {
@@ -91,14 +98,27 @@ pub(super) fn guarded(node: AstNode) -> AstNode {
                 }
                 _ => (lhs, rhs),
             };
-            AstNode::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs) }
+            AstNode::Binary {
+                op,
+                lhs: Box::new(lhs),
+                rhs: Box::new(rhs),
+            }
         }
-        AstNode::Function { name, args, is_builtin } => call(name, args, is_builtin),
+        AstNode::Function {
+            name,
+            args,
+            is_builtin,
+        } => call(name, args, is_builtin),
         AstNode::Call { procedure, args } => AstNode::Call {
             procedure: Box::new(guarded(*procedure)),
             args: args.into_iter().map(|arg| measured(guarded(arg))).collect(),
         },
-        AstNode::Lambda { params, body, signature, thunk } => AstNode::Lambda {
+        AstNode::Lambda {
+            params,
+            body,
+            signature,
+            thunk,
+        } => AstNode::Lambda {
             params,
             body: Box::new(returned(guarded(*body))),
             signature,
@@ -117,9 +137,14 @@ pub(super) fn guarded(node: AstNode) -> AstNode {
                     .collect(),
                 ..step
             });
-            AstNode::Path { steps: steps.collect() }
+            AstNode::Path {
+                steps: steps.collect(),
+            }
         }
-        AstNode::Unary { op, operand } => AstNode::Unary { op, operand: Box::new(guarded(*operand)) },
+        AstNode::Unary { op, operand } => AstNode::Unary {
+            op,
+            operand: Box::new(guarded(*operand)),
+        },
         AstNode::Array(items) => AstNode::Array(all(items)),
         AstNode::Block(items) => AstNode::Block(all(items)),
         AstNode::ArrayGroup(items) => AstNode::ArrayGroup(all(items)),
@@ -128,7 +153,11 @@ pub(super) fn guarded(node: AstNode) -> AstNode {
             input: Box::new(guarded(*input)),
             pattern: pairs_of(pattern),
         },
-        AstNode::Conditional { condition, then_branch, else_branch } => AstNode::Conditional {
+        AstNode::Conditional {
+            condition,
+            then_branch,
+            else_branch,
+        } => AstNode::Conditional {
             condition: Box::new(guarded(*condition)),
             then_branch: Box::new(guarded(*then_branch)),
             else_branch: else_branch.map(|branch| Box::new(guarded(*branch))),
@@ -138,9 +167,16 @@ pub(super) fn guarded(node: AstNode) -> AstNode {
         }
         AstNode::Sort { input, terms } => AstNode::Sort {
             input: Box::new(guarded(*input)),
-            terms: terms.into_iter().map(|(term, up)| (guarded(term), up)).collect(),
+            terms: terms
+                .into_iter()
+                .map(|(term, up)| (guarded(term), up))
+                .collect(),
         },
-        AstNode::Transform { location, update, delete } => AstNode::Transform {
+        AstNode::Transform {
+            location,
+            update,
+            delete,
+        } => AstNode::Transform {
             location: Box::new(guarded(*location)),
             update: Box::new(guarded(*update)),
             delete: delete.map(|delete| Box::new(guarded(*delete))),
@@ -158,9 +194,11 @@ fn multiplies(name: &str) -> bool {
 /// `text ~> $function(more)` is `$function(text, more)`.
 fn chained(lhs: AstNode, rhs: AstNode) -> AstNode {
     match rhs {
-        AstNode::Function { name, mut args, is_builtin: true }
-            if multiplies(&name) && !args.contains(&AstNode::Placeholder) =>
-        {
+        AstNode::Function {
+            name,
+            mut args,
+            is_builtin: true,
+        } if multiplies(&name) && !args.contains(&AstNode::Placeholder) => {
             args.insert(0, lhs);
             call(name, args, true)
         }
@@ -175,9 +213,16 @@ fn chained(lhs: AstNode, rhs: AstNode) -> AstNode {
 /// The function as a value, for somebody to call later: a lambda around the checked call.
 fn by_value(name: String) -> AstNode {
     let count = if name == "join" { 2 } else { 3 };
-    let params: Vec<String> = (0..count).map(|index| format!("weir:parameter:{index}")).collect();
+    let params: Vec<String> = (0..count)
+        .map(|index| format!("weir:parameter:{index}"))
+        .collect();
     let args = params.iter().cloned().map(AstNode::Variable).collect();
-    AstNode::Lambda { params, body: Box::new(call(name, args, true)), signature: None, thunk: false }
+    AstNode::Lambda {
+        params,
+        body: Box::new(call(name, args, true)),
+        signature: None,
+        thunk: false,
+    }
 }
 
 fn all(nodes: Vec<AstNode>) -> Vec<AstNode> {
@@ -185,7 +230,10 @@ fn all(nodes: Vec<AstNode>) -> Vec<AstNode> {
 }
 
 fn pairs_of(pairs: Vec<(AstNode, AstNode)>) -> Vec<(AstNode, AstNode)> {
-    pairs.into_iter().map(|(key, value)| (guarded(key), guarded(value))).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| (guarded(key), guarded(value)))
+        .collect()
 }
 
 /// Whether a node's value may be large.
@@ -208,14 +256,22 @@ fn measured(node: AstNode) -> AstNode {
     if !may_grow(&node) || matches!(&node, AstNode::Function { name, .. } if name == MEASURED) {
         return node;
     }
-    AstNode::Function { name: MEASURED.to_owned(), args: vec![node], is_builtin: true }
+    AstNode::Function {
+        name: MEASURED.to_owned(),
+        args: vec![node],
+        is_builtin: true,
+    }
 }
 
 /// What a lambda returns. Calls in tail position stay where they are, so that they still cost no stack: their arguments
 /// are measured, and what they return is measured inside.
 fn returned(node: AstNode) -> AstNode {
     match node {
-        AstNode::Conditional { condition, then_branch, else_branch } => AstNode::Conditional {
+        AstNode::Conditional {
+            condition,
+            then_branch,
+            else_branch,
+        } => AstNode::Conditional {
             condition,
             then_branch: Box::new(returned(*then_branch)),
             else_branch: else_branch.map(|branch| Box::new(returned(*branch))),
@@ -233,8 +289,15 @@ fn returned(node: AstNode) -> AstNode {
 
 fn call(name: String, args: Vec<AstNode>, is_builtin: bool) -> AstNode {
     let args: Vec<AstNode> = args.into_iter().map(|arg| measured(guarded(arg))).collect();
-    if !is_builtin || !multiplies(&name) || args.iter().any(|arg| matches!(arg, AstNode::Placeholder)) {
-        return AstNode::Function { name, args, is_builtin };
+    if !is_builtin
+        || !multiplies(&name)
+        || args.iter().any(|arg| matches!(arg, AstNode::Placeholder))
+    {
+        return AstNode::Function {
+            name,
+            args,
+            is_builtin,
+        };
     }
     // ($a := ...; $b := ...; product($a, $b); $name($a, $b)), with names no expression can write.
     let mut block = Vec::new();
@@ -254,13 +317,18 @@ fn call(name: String, args: Vec<AstNode>, is_builtin: bool) -> AstNode {
     }
     // What is replaced by whom: the pattern does not make the answer longer, a lambda is no text.
     let factors = variables.iter().enumerate().filter(|(index, node)| {
-        !(name == "replace" && *index == 1) && !matches!(node, AstNode::Lambda { .. } | AstNode::Regex { .. })
+        !(name == "replace" && *index == 1)
+            && !matches!(node, AstNode::Lambda { .. } | AstNode::Regex { .. })
     });
     block.push(AstNode::Function {
         name: PRODUCT.to_owned(),
         args: factors.map(|(_, node)| node.clone()).collect(),
         is_builtin: true,
     });
-    block.push(AstNode::Function { name, args: variables, is_builtin });
+    block.push(AstNode::Function {
+        name,
+        args: variables,
+        is_builtin,
+    });
     AstNode::Block(block)
 }

@@ -18,7 +18,10 @@ pub(super) struct Needs {
 }
 
 pub(super) fn needs(program: &AstNode) -> Result<Needs, ParseExpressionError> {
-    let mut needs = Needs { fields: Some(Vec::new()), ..Needs::default() };
+    let mut needs = Needs {
+        fields: Some(Vec::new()),
+        ..Needs::default()
+    };
     let mut calls_eval = false;
     visit(program, &mut |node| match node {
         AstNode::Variable(name) | AstNode::Function { name, .. } => {
@@ -47,14 +50,27 @@ fn fields_of_states(program: &AstNode) -> Option<Vec<StatesField>> {
     visit(program, &mut |node| match node {
         AstNode::Variable(name) if name == "states" => mentions += 1,
         AstNode::Path { steps } => {
-            if let [PathStep { node: AstNode::Variable(name), stages, focus: None, index_var: None, .. }, second, ..] =
-                steps.as_slice()
+            if let [
+                PathStep {
+                    node: AstNode::Variable(name),
+                    stages,
+                    focus: None,
+                    index_var: None,
+                    ..
+                },
+                second,
+                ..,
+            ] = steps.as_slice()
                 && name == "states"
                 && stages.is_empty()
                 && let AstNode::Name(field) = &second.node
             {
                 named += 1;
-                fields.extend(StatesField::ALL.into_iter().filter(|known| known.name() == field));
+                fields.extend(
+                    StatesField::ALL
+                        .into_iter()
+                        .filter(|known| known.name() == field),
+                );
             }
         }
         _ => {}
@@ -95,7 +111,11 @@ fn visit(node: &AstNode, see: &mut dyn FnMut(&AstNode)) {
             visit(input, see);
             visit_pairs(pattern, see);
         }
-        AstNode::Conditional { condition, then_branch, else_branch } => {
+        AstNode::Conditional {
+            condition,
+            then_branch,
+            else_branch,
+        } => {
             visit(condition, see);
             visit(then_branch, see);
             if let Some(branch) = else_branch {
@@ -107,7 +127,11 @@ fn visit(node: &AstNode, see: &mut dyn FnMut(&AstNode)) {
             visit(input, see);
             terms.iter().for_each(|(term, _)| visit(term, see));
         }
-        AstNode::Transform { location, update, delete } => {
+        AstNode::Transform {
+            location,
+            update,
+            delete,
+        } => {
             visit(location, see);
             visit(update, see);
             if let Some(delete) = delete {

@@ -33,11 +33,9 @@ fn evaluate_within(expression: &str, limits: Limits) -> Result<Value, EvaluateEx
         now: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         limits,
     };
-    Expression::parse(&format!("{{% {expression} %}}")).unwrap().evaluate(
-        &fixture,
-        &surroundings,
-        &mut Seeded::new(3),
-    )
+    Expression::parse(&format!("{{% {expression} %}}"))
+        .unwrap()
+        .evaluate(&fixture, &surroundings, &mut Seeded::new(3))
 }
 
 fn value(expression: &str) -> Value {
@@ -56,9 +54,12 @@ fn an_expression_sees_states_and_variables() {
     assert_eq!(value("$sum($states.input.values) + $answer"), json!(48));
     assert_eq!(value("$states.input.name & '!'"), json!("n!"));
     assert_eq!(value("$states.input.nested.a.b"), json!([1, 2]));
-    assert_eq!(value("$states"), json!({"input": {
-        "values": [1, 2, 3], "name": "n", "zero": 0, "nested": {"a": [{"b": 1}, {"b": 2}]}
-    }}));
+    assert_eq!(
+        value("$states"),
+        json!({"input": {
+            "values": [1, 2, 3], "name": "n", "zero": 0, "nested": {"a": [{"b": 1}, {"b": 2}]}
+        }})
+    );
     assert_eq!(value("$variable := 1"), json!(1));
     assert_eq!(value("$states.input.zero = 0"), json!(true));
     assert_eq!(value("'x' in ['x', 'y']"), json!(true));
@@ -69,11 +70,17 @@ fn an_expression_sees_states_and_variables() {
 
 #[test]
 fn the_functions_step_functions_adds() {
-    assert_eq!(value("$partition([0, 1, 2, 3], 3)"), json!([[0, 1, 2], [3]]));
+    assert_eq!(
+        value("$partition([0, 1, 2, 3], 3)"),
+        json!([[0, 1, 2], [3]])
+    );
     assert_eq!(value("$partition([0], 5)"), json!([[0]]));
     assert_eq!(value("$range(0, 10, 3)"), json!([0, 3, 6, 9]));
     assert_eq!(value("$range(1, 9, 9)"), json!(1));
-    assert_eq!(value("$hash('input data', 'MD5')"), json!("812f45842bc6d66ee14572ce20db8e86"));
+    assert_eq!(
+        value("$hash('input data', 'MD5')"),
+        json!("812f45842bc6d66ee14572ce20db8e86")
+    );
     assert_eq!(value("$parse('{\"a\":[1]}')"), json!({"a": [1]}));
     assert_eq!(value("$parse('\"HelloWorld\"')"), json!("HelloWorld"));
     assert_eq!(value("$random(7)"), value("$random(7)"));
@@ -85,23 +92,68 @@ fn the_functions_step_functions_adds() {
 
 #[test]
 fn failures_have_the_texts_of_aws() {
-    assert_eq!(evaluate("$doesNotExist"), Err(EvaluateExpressionError::ReturnNothing));
-    assert_eq!(evaluate("$states.result"), Err(EvaluateExpressionError::ReturnNothing));
-    assert_eq!(evaluate("name"), Err(EvaluateExpressionError::ReturnNothing));
-    assert_eq!(evaluate("$sum"), Err(EvaluateExpressionError::ReturnUnsupported));
-    assert_eq!(evaluate("function($x){$x}"), Err(EvaluateExpressionError::ReturnUnsupported));
-    assert_eq!(thrown("$undefined()"), "T1006: Attempted to invoke a non-function");
-    assert_eq!(thrown("$parse('x')").split(':').next().unwrap(), "The argument of $parse is not valid JSON");
-    assert!(thrown("1 + 'a'").starts_with("T2001"), "{}", thrown("1 + 'a'"));
+    assert_eq!(
+        evaluate("$doesNotExist"),
+        Err(EvaluateExpressionError::ReturnNothing)
+    );
+    assert_eq!(
+        evaluate("$states.result"),
+        Err(EvaluateExpressionError::ReturnNothing)
+    );
+    assert_eq!(
+        evaluate("name"),
+        Err(EvaluateExpressionError::ReturnNothing)
+    );
+    assert_eq!(
+        evaluate("$sum"),
+        Err(EvaluateExpressionError::ReturnUnsupported)
+    );
+    assert_eq!(
+        evaluate("function($x){$x}"),
+        Err(EvaluateExpressionError::ReturnUnsupported)
+    );
+    assert_eq!(
+        thrown("$undefined()"),
+        "T1006: Attempted to invoke a non-function"
+    );
+    assert_eq!(
+        thrown("$parse('x')").split(':').next().unwrap(),
+        "The argument of $parse is not valid JSON"
+    );
+    assert!(
+        thrown("1 + 'a'").starts_with("T2002"),
+        "{}",
+        thrown("1 + 'a'")
+    );
     assert!(thrown("$error('stop')").contains("stop"));
 }
 
 #[test]
 fn what_is_no_expression_is_refused() {
-    for wrong in ["", "1", "{% %}", "{%%}", "{% 1 + %}", "{% $eval('1') %}", "{% $map([1], $eval) %}", "{%}", " {% 1 %}"] {
-        assert!(Expression::parse(wrong).is_err(), "{wrong} should be refused");
+    for wrong in [
+        "",
+        "1",
+        "{% %}",
+        "{%%}",
+        "{% 1 + %}",
+        "{% $eval('1') %}",
+        "{% $map([1], $eval) %}",
+        "{%}",
+        " {% 1 %}",
+    ] {
+        assert!(
+            Expression::parse(wrong).is_err(),
+            "{wrong} should be refused"
+        );
     }
-    assert!(Expression::parse(&format!("{{% {}1{} %}}", "(".repeat(9_000), ")".repeat(9_000))).is_err());
+    assert!(
+        Expression::parse(&format!(
+            "{{% {}1{} %}}",
+            "(".repeat(9_000),
+            ")".repeat(9_000)
+        ))
+        .is_err()
+    );
     assert!(Expression::parse(&format!("{{% 1{} %}}", "+1".repeat(12_000))).is_err());
 }
 
@@ -116,26 +168,40 @@ fn the_measurements_change_no_answer() {
         ("$join(['a', 'b'], '-')", json!("a-b")),
         ("$join($states.input.nested.a.(b & ''))", json!("12")),
         ("$replace('aXbX', 'X', '-')", json!("a-b-")),
-        ("$replace('aXbX', /X/, function($m){ $m.match & '!' })", json!("aX!bX!")),
+        (
+            "$replace('aXbX', /X/, function($m){ $m.match & '!' })",
+            json!("aX!bX!"),
+        ),
         ("$pad('x', 3, '.')", json!("x..")),
         ("($p := $pad; $p('x', 2, '.'))", json!("x.")),
         ("($j := $join; ['a', 'b'] ~> $j)", json!("ab")),
         ("'abc' ~> $uppercase", json!("ABC")),
         ("'abc' ~> $replace('b', '-')", json!("a-c")),
-        ("($f := function($n){ $n = 0 ? 'done' : $f($n - 1) }; $f(5000))", json!("done")),
-        ("($add := function($a, $b){ $a + $b }; $inc := $add(1, ?); $inc(2))", json!(3)),
+        (
+            "($f := function($n){ $n = 0 ? 'done' : $f($n - 1) }; $f(5000))",
+            json!("done"),
+        ),
+        (
+            "($add := function($a, $b){ $a + $b }; $inc := $add(1, ?); $inc(2))",
+            json!(3),
+        ),
         ("$states.input.nested.a[b = 2].b", json!(2)),
         ("$exists($states.input.nope)", json!(false)),
         ("$type($nothing)", json!(null)),
         ("$string([1, {'a': 2}])", json!("[1,{\"a\":2}]")),
-        ("$states.input ~> |nested|{'a': 1}|", json!({"values": [1, 2, 3], "name": "n", "zero": 0, "nested": {"a": 1}})),
+        (
+            "$states.input ~> |nested|{'a': 1}|",
+            json!({"values": [1, 2, 3], "name": "n", "zero": 0, "nested": {"a": 1}}),
+        ),
         ("$merge([{'a': 1}, {'b': 2}])", json!({"a": 1, "b": 2})),
         ("$sort([3, 1, 2])", json!([1, 2, 3])),
         ("$count([[1, 2]])", json!(1)),
         ("[[1]]", json!([[1]])),
     ] {
         match evaluate(expression) {
-            Err(EvaluateExpressionError::ReturnNothing) => assert_eq!(expected, json!(null), "{expression}"),
+            Err(EvaluateExpressionError::ReturnNothing) => {
+                assert_eq!(expected, json!(null), "{expression}")
+            }
             answer => assert_eq!(answer, Ok(expected), "{expression}"),
         }
     }
@@ -143,7 +209,10 @@ fn the_measurements_change_no_answer() {
 
 #[test]
 fn a_bomb_is_an_error_within_its_bounds() {
-    let limits = Limits { time: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits {
+        time: Duration::from_millis(200),
+        ..Limits::default()
+    };
     for bomb in [
         "($f := function($n){ $f($n + 1) }; $f(0))",
         "($f := function($n){ 1 + $f($n + 1) }; $f(0))",
@@ -163,9 +232,12 @@ fn a_bomb_is_an_error_within_its_bounds() {
         "$count([1..10000][$count([1..10000][$ > 1]) > 1])",
         "($p := $pad; $p('x', 1000000000000))",
         "$map(['x'], function($v){ $v ~> $pad(1000000000000) })",
-
     ] {
         let answer = evaluate_within(bomb, limits);
-        assert!(matches!(answer, Err(EvaluateExpressionError::Throw(_))), "{bomb} gave {:?}", answer.is_ok());
+        assert!(
+            matches!(answer, Err(EvaluateExpressionError::Throw(_))),
+            "{bomb} gave {:?}",
+            answer.is_ok()
+        );
     }
 }

@@ -31,7 +31,9 @@ impl<'v> Walk<'v> {
     fn visit(&mut self) -> Result<(), EvaluatePathError> {
         self.visits += 1;
         if self.visits > MAX_VISITS {
-            return Err(EvaluatePathError::SelectTooMuch { limit: "500,000 values" });
+            return Err(EvaluatePathError::SelectTooMuch {
+                limit: "500,000 values",
+            });
         }
         Ok(())
     }
@@ -45,7 +47,10 @@ impl<'v> Walk<'v> {
     where
         'v: 'a,
     {
-        let definite = segments.iter().take_while(|segment| is_single(segment)).count();
+        let definite = segments
+            .iter()
+            .take_while(|segment| is_single(segment))
+            .count();
         let mut current = start;
         for (index, segment) in segments[..definite].iter().enumerate() {
             self.visit()?;
@@ -86,7 +91,9 @@ impl<'v> Walk<'v> {
                 return Err(EvaluatePathError::SelectTooMuch { limit: "4 MiB" });
             }
         }
-        Ok(Cow::Owned(Value::Array(selected.into_iter().cloned().collect())))
+        Ok(Cow::Owned(Value::Array(
+            selected.into_iter().cloned().collect(),
+        )))
     }
 
     fn select<'a>(
@@ -141,7 +148,9 @@ impl<'v> Walk<'v> {
             Segment::Descend(inner) => self.descend(inner, value, found)?,
         }
         if found.len() > MAX_VISITS {
-            return Err(EvaluatePathError::SelectTooMuch { limit: "500,000 values" });
+            return Err(EvaluatePathError::SelectTooMuch {
+                limit: "500,000 values",
+            });
         }
         Ok(())
     }
@@ -193,7 +202,9 @@ fn is_merge(segments: &[Segment]) -> bool {
 
 /// Several names at the end of a path give one object of those that exist.
 fn merge(names: &[String], value: &Value) -> Option<Value> {
-    let Value::Object(fields) = value else { return None };
+    let Value::Object(fields) = value else {
+        return None;
+    };
     let mut merged = Map::new();
     for name in names {
         if let Some(field) = fields.get(name) {
@@ -212,12 +223,14 @@ enum Miss {
 
 fn step<'a>(segment: &Segment, value: &'a Value) -> Result<&'a Value, Miss> {
     match (segment, value) {
-        (Segment::Names(names), Value::Object(fields)) => {
-            names.first().and_then(|name| fields.get(name)).ok_or(Miss::NoField)
-        }
-        (Segment::Indices(indices), Value::Array(items)) => {
-            indices.first().and_then(|index| item(items, *index)).ok_or(Miss::NoItem)
-        }
+        (Segment::Names(names), Value::Object(fields)) => names
+            .first()
+            .and_then(|name| fields.get(name))
+            .ok_or(Miss::NoField),
+        (Segment::Indices(indices), Value::Array(items)) => indices
+            .first()
+            .and_then(|index| item(items, *index))
+            .ok_or(Miss::NoItem),
         (Segment::Indices(_), _) => Err(Miss::NoArray),
         _ => Err(Miss::NoObject),
     }
@@ -232,7 +245,10 @@ fn describe(miss: Miss, source: &str, segments: &[Segment], at: usize, value: &V
         }
         Miss::NoField => format!("Missing property in path {}", walked(at + 1)),
         Miss::NoItem => {
-            format!("Index out of bounds when evaluating path {}", walked(at + 1))
+            format!(
+                "Index out of bounds when evaluating path {}",
+                walked(at + 1)
+            )
         }
         Miss::NoArray => format!(
             "Filter: {} can only be applied to arrays. Current context is: {value}",
@@ -283,7 +299,11 @@ fn canonical(source: &str, segments: &[Segment]) -> String {
 
 fn item(items: &[Value], index: i64) -> Option<&Value> {
     let length = i64::try_from(items.len()).ok()?;
-    let position = if index < 0 { length.checked_add(index)? } else { index };
+    let position = if index < 0 {
+        length.checked_add(index)?
+    } else {
+        index
+    };
     items.get(usize::try_from(position).ok()?)
 }
 
@@ -291,7 +311,11 @@ fn item(items: &[Value], index: i64) -> Option<&Value> {
 fn slice(length: usize, start: Option<i64>, end: Option<i64>) -> std::ops::Range<usize> {
     let bound = |given: i64| {
         let length = length as i64;
-        let from_start = if given < 0 { length.saturating_add(given) } else { given };
+        let from_start = if given < 0 {
+            length.saturating_add(given)
+        } else {
+            given
+        };
         from_start.clamp(0, length) as usize
     };
     let start = start.map_or(0, bound);

@@ -155,19 +155,28 @@ fn operand(cursor: &mut Cursor<'_>) -> Result<Operand, ParsePathError> {
         Some(root @ ('@' | '$')) => {
             cursor.bump();
             let (segments, function) = cursor.nested(Cursor::operand_segments)?;
-            Ok(Operand::Path { from_root: root == '$', segments, function })
+            Ok(Operand::Path {
+                from_root: root == '$',
+                segments,
+                function,
+            })
         }
-        Some('\'' | '"') => cursor.quoted().map(|text| Operand::Literal(Value::String(text))),
+        Some('\'' | '"') => cursor
+            .quoted()
+            .map(|text| Operand::Literal(Value::String(text))),
         Some('[') => {
             cursor.bump();
             let items = cursor.nested(literals)?;
             Ok(Operand::Literal(Value::Array(items)))
         }
         _ => {
-            let word = cursor.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+            let word =
+                cursor.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
             match serde_json::from_str(word) {
                 Ok(literal) => Ok(Operand::Literal(literal)),
-                Err(_) => Err(cursor.expected("'@', '$', a quoted text, a number, true, false or null")),
+                Err(_) => {
+                    Err(cursor.expected("'@', '$', a quoted text, a number, true, false or null"))
+                }
             }
         }
     }
@@ -235,7 +244,11 @@ fn value(
 ) -> Result<Option<Value>, EvaluatePathError> {
     match operand {
         Operand::Literal(literal) => Ok(Some(literal.clone())),
-        Operand::Path { from_root, segments, function } => {
+        Operand::Path {
+            from_root,
+            segments,
+            function,
+        } => {
             let start = if *from_root { walk.root } else { item };
             let found = match walk.evaluate(segments, "@", start) {
                 Ok(found) => found,
@@ -270,18 +283,26 @@ fn compare(left: Option<&Value>, operator: Operator, right: Option<&Value>) -> b
         Operator::GreaterOrEqual => ordering(left, right).is_some_and(std::cmp::Ordering::is_ge),
         Operator::In => list(right).is_some_and(|list| contains(list, left)),
         Operator::NotIn => !list(right).is_some_and(|list| contains(list, left)),
-        Operator::SubsetOf => both(left, right, |all, of| all.iter().all(|item| contains(of, item))),
-        Operator::AnyOf => both(left, right, |all, of| all.iter().any(|item| contains(of, item))),
-        Operator::NoneOf => both(left, right, |all, of| !all.iter().any(|item| contains(of, item))),
+        Operator::SubsetOf => both(left, right, |all, of| {
+            all.iter().all(|item| contains(of, item))
+        }),
+        Operator::AnyOf => both(left, right, |all, of| {
+            all.iter().any(|item| contains(of, item))
+        }),
+        Operator::NoneOf => both(left, right, |all, of| {
+            !all.iter().any(|item| contains(of, item))
+        }),
         Operator::Contains => match (left, right) {
             (Value::String(text), Value::String(part)) => text.contains(part.as_str()),
             (Value::Array(items), _) => contains(items, right),
             _ => false,
         },
-        Operator::Size => right.as_u64().is_some_and(|size| length(left) == Some(size as usize)),
-        Operator::Empty => {
-            right.as_bool().is_some_and(|empty| length(left).is_some_and(|size| (size == 0) == empty))
-        }
+        Operator::Size => right
+            .as_u64()
+            .is_some_and(|size| length(left) == Some(size as usize)),
+        Operator::Empty => right
+            .as_bool()
+            .is_some_and(|empty| length(left).is_some_and(|size| (size == 0) == empty)),
     }
 }
 
@@ -313,9 +334,10 @@ fn length(value: &Value) -> Option<usize> {
 fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(_), Value::Number(_)) => left.as_f64() == right.as_f64(),
-        (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => {
-            text.parse::<f64>().is_ok_and(|parsed| number.as_f64() == Some(parsed))
-        }
+        (Value::Number(number), Value::String(text))
+        | (Value::String(text), Value::Number(number)) => text
+            .parse::<f64>()
+            .is_ok_and(|parsed| number.as_f64() == Some(parsed)),
         _ => left == right,
     }
 }

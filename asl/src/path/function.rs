@@ -48,7 +48,9 @@ impl Function {
             }),
             Self::First => edge(value, <[Value]>::first),
             Self::Last => edge(value, <[Value]>::last),
-            Self::Min => numbers(value).map(|all| float(all.into_iter().fold(f64::INFINITY, f64::min))),
+            Self::Min => {
+                numbers(value).map(|all| float(all.into_iter().fold(f64::INFINITY, f64::min)))
+            }
             Self::Max => {
                 numbers(value).map(|all| float(all.into_iter().fold(f64::NEG_INFINITY, f64::max)))
             }
@@ -76,17 +78,25 @@ fn edge(
     pick: impl Fn(&[Value]) -> Option<&Value>,
 ) -> Result<Value, EvaluatePathError> {
     let found = value.as_array().and_then(|items| pick(items));
-    found.cloned().ok_or_else(|| EvaluatePathError::FunctionFailed {
-        detail: "Aggregation function attempted to calculate value using empty array".to_owned(),
-    })
+    found
+        .cloned()
+        .ok_or_else(|| EvaluatePathError::FunctionFailed {
+            detail: "Aggregation function attempted to calculate value using empty array"
+                .to_owned(),
+        })
 }
 
 fn numbers(value: &Value) -> Result<Vec<f64>, EvaluatePathError> {
-    let numbers: Vec<f64> =
-        value.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    let numbers: Vec<f64> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_f64)
+        .collect();
     if numbers.is_empty() {
         return Err(EvaluatePathError::FunctionFailed {
-            detail: "Aggregation function attempted to calculate value using empty array".to_owned(),
+            detail: "Aggregation function attempted to calculate value using empty array"
+                .to_owned(),
         });
     }
     Ok(numbers)

@@ -43,7 +43,11 @@ pub(super) fn path(source: &str) -> Result<Path, ParsePathError> {
     let Some(rest) = source.strip_prefix('$') else {
         return Err(ParsePathError::StartElsewhere(source.to_owned()));
     };
-    let mut cursor = Cursor { source, position: 1, depth: 0 };
+    let mut cursor = Cursor {
+        source,
+        position: 1,
+        depth: 0,
+    };
     let root = if rest.starts_with('$') {
         cursor.position += 1;
         Root::Context
@@ -63,7 +67,13 @@ pub(super) fn path(source: &str) -> Result<Path, ParsePathError> {
         return Err(cursor.expected("'.', '[' or the end of the path"));
     }
     let definite = is_definite(&segments, function.is_some());
-    Ok(Path { source: source.to_owned(), root, segments, function, definite })
+    Ok(Path {
+        source: source.to_owned(),
+        root,
+        segments,
+        function,
+        definite,
+    })
 }
 
 /// A function gives one value whatever it is applied to; several names at the end give one object.
@@ -72,11 +82,14 @@ fn is_definite(segments: &[Segment], has_function: bool) -> bool {
         return true;
     }
     let last = segments.len().saturating_sub(1);
-    segments.iter().enumerate().all(|(index, segment)| match segment {
-        Segment::Names(names) => names.len() == 1 || index == last,
-        Segment::Indices(indices) => indices.len() == 1,
-        _ => false,
-    })
+    segments
+        .iter()
+        .enumerate()
+        .all(|(index, segment)| match segment {
+            Segment::Names(names) => names.len() == 1 || index == last,
+            Segment::Indices(indices) => indices.len() == 1,
+            _ => false,
+        })
 }
 
 pub(super) struct Cursor<'s> {
@@ -146,20 +159,26 @@ impl<'s> Cursor<'s> {
     }
 
     /// Everything after the root, up to what cannot continue a path.
-    pub(super) fn segments(
-        &mut self,
-    ) -> Result<(Vec<Segment>, Option<Function>), ParsePathError> {
+    pub(super) fn segments(&mut self) -> Result<(Vec<Segment>, Option<Function>), ParsePathError> {
         let mut segments = Vec::new();
         loop {
             if self.eat("..") {
-                let inner = if self.peek() == Some('[') { self.bracket()? } else { self.dotted()? };
+                let inner = if self.peek() == Some('[') {
+                    self.bracket()?
+                } else {
+                    self.dotted()?
+                };
                 segments.push(Segment::Descend(Box::new(inner)));
             } else if self.eat(".") {
                 if let Some(function) = self.function()? {
                     return Ok((segments, Some(function)));
                 }
                 // `$.['name']` is written often enough that AWS's library accepts it.
-                segments.push(if self.peek() == Some('[') { self.bracket()? } else { self.dotted()? });
+                segments.push(if self.peek() == Some('[') {
+                    self.bracket()?
+                } else {
+                    self.dotted()?
+                });
             } else if self.peek() == Some('[') {
                 segments.push(self.bracket()?);
             } else {
@@ -247,7 +266,11 @@ impl<'s> Cursor<'s> {
                     return Err(self.expected("a step of at least 1"));
                 }
             }
-            return Ok(Segment::Slice { start: first, end, step });
+            return Ok(Segment::Slice {
+                start: first,
+                end,
+                step,
+            });
         }
         let Some(first) = first else {
             return Err(self.expected("an index, a slice, '*', a quoted field name or '?('"));
@@ -343,7 +366,11 @@ impl Cursor<'_> {
                 }
                 Segment::Names(vec![name.to_owned()])
             };
-            segments.push(if descend { Segment::Descend(Box::new(inner)) } else { inner });
+            segments.push(if descend {
+                Segment::Descend(Box::new(inner))
+            } else {
+                inner
+            });
         }
     }
 }

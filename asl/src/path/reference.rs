@@ -38,9 +38,10 @@ impl ReferencePath {
             })
         };
         match why {
-            Some(why) => {
-                Err(ParsePathError::NameSeveralFields { path: source.to_owned(), why })
-            }
+            Some(why) => Err(ParsePathError::NameSeveralFields {
+                path: source.to_owned(),
+                why,
+            }),
             None => Ok(Self { path }),
         }
     }

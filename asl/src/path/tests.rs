@@ -9,8 +9,15 @@ use crate::scope::Values;
 fn evaluate(path: &str, input: &Value) -> Result<Value, EvaluatePathError> {
     let context = json!({"Execution": {"Name": "e"}});
     let variables = BTreeMap::from([("list".to_owned(), json!([1, 2, 3]))]);
-    let scope = Values { input, context: &context, variables: &variables };
-    Path::parse(path).unwrap().evaluate(&scope).map(Cow::into_owned)
+    let scope = Values {
+        input,
+        context: &context,
+        variables: &variables,
+    };
+    Path::parse(path)
+        .unwrap()
+        .evaluate(&scope)
+        .map(Cow::into_owned)
 }
 
 fn detail(path: &str, input: &Value) -> String {
@@ -25,10 +32,16 @@ fn a_definite_path_gives_the_value_itself() {
     assert_eq!(evaluate("$.a.b[-1]", &input).unwrap(), json!(30));
     assert_eq!(evaluate("$['a']['b'][0]", &input).unwrap(), json!(10));
     assert_eq!(evaluate("$[\"x y\"].z", &input).unwrap(), json!(null));
-    assert_eq!(evaluate("$.delivery-partner", &input).unwrap(), json!("UQS"));
+    assert_eq!(
+        evaluate("$.delivery-partner", &input).unwrap(),
+        json!("UQS")
+    );
     assert_eq!(evaluate("$$.Execution.Name", &input).unwrap(), json!("e"));
     assert_eq!(evaluate("$list[2]", &input).unwrap(), json!(3));
-    assert_eq!(evaluate("$['a','nothing']", &input).unwrap(), json!({"a": {"b": [10, 20, 30]}}));
+    assert_eq!(
+        evaluate("$['a','nothing']", &input).unwrap(),
+        json!({"a": {"b": [10, 20, 30]}})
+    );
 }
 
 #[test]
@@ -53,7 +66,10 @@ fn filters_compare_combine_and_look_back_at_the_root() {
     let pick = |path: &str| evaluate(path, &input).unwrap();
     assert_eq!(pick("$.items[?(@.n>=$.limit)].n"), json!([2, 3]));
     assert_eq!(pick("$.items[?(@.n > 1 && @.t == 'b')].n"), json!([2]));
-    assert_eq!(pick("$.items[?(@.n == 3 || @['t'] == \"a\")].n"), json!([1, 3]));
+    assert_eq!(
+        pick("$.items[?(@.n == 3 || @['t'] == \"a\")].n"),
+        json!([1, 3])
+    );
     assert_eq!(pick("$.items[?(@.t)].n"), json!([1, 2]));
     assert_eq!(pick("$.items[?(!@.t)].n"), json!([3]));
     assert_eq!(pick("$.items[?(!(@.n < 3))].n"), json!([3]));
@@ -79,7 +95,10 @@ fn a_definite_path_that_finds_nothing_says_so_in_the_words_of_aws() {
     let input = json!({"a": {"b": "text", "l": [1]}});
     assert_eq!(detail("$.x", &input), "No results for path: $['x']");
     assert_eq!(detail("$.no.x", &input), "Missing property in path $['no']");
-    assert_eq!(detail("$.a.l[3]", &input), "Index out of bounds when evaluating path $['a']['l'][3]");
+    assert_eq!(
+        detail("$.a.l[3]", &input),
+        "Index out of bounds when evaluating path $['a']['l'][3]"
+    );
     assert!(detail("$.a.b.c", &input).starts_with(
         "Expected to find an object with property ['c'] in path $['a']['b'] but found"
     ));
@@ -97,42 +116,98 @@ fn a_backslash_stands_for_itself_except_before_the_quote_and_itself() {
 #[test]
 fn what_is_no_path_is_refused_with_the_place() {
     for wrong in [
-        "", "a", ".a", "$a.", "$.", "$..", "$[", "$[]", "$['a", "$['a'", "$.a b", "$[1.5]", "$[?(@.a ==)]",
-        "$[?(@.a", "$[?]", "$.a[-]", "$[99999999999999999999]", "$1", "$.a)", "$[0:1:0]", "$$$",
-        "$.x(1)", "$[?(@.a =~ /x/)]",
+        "",
+        "a",
+        ".a",
+        "$a.",
+        "$.",
+        "$..",
+        "$[",
+        "$[]",
+        "$['a",
+        "$['a'",
+        "$.a b",
+        "$[1.5]",
+        "$[?(@.a ==)]",
+        "$[?(@.a",
+        "$[?]",
+        "$.a[-]",
+        "$[99999999999999999999]",
+        "$1",
+        "$.a)",
+        "$[0:1:0]",
+        "$$$",
+        "$.x(1)",
+        "$[?(@.a =~ /x/)]",
     ] {
         assert!(Path::parse(wrong).is_err(), "{wrong} should be refused");
     }
     let error = Path::parse("$.a[x]").unwrap_err().to_string();
-    assert!(error.starts_with("at byte 4 of '$.a[x]': expected an index") || error.contains("an index"), "{error}");
+    assert!(
+        error.starts_with("at byte 4 of '$.a[x]': expected an index") || error.contains("an index"),
+        "{error}"
+    );
 }
 
 #[test]
 fn nesting_and_selection_are_bounded() {
     let deep = format!("$[?({}@.a{})]", "(".repeat(100), ")".repeat(100));
     assert!(Path::parse(&deep).is_err());
-    assert!(matches!(Path::parse(&"$.a".repeat(9000)), Err(ParsePathError::ExceedLength(_))));
+    assert!(matches!(
+        Path::parse(&"$.a".repeat(9000)),
+        Err(ParsePathError::ExceedLength(_))
+    ));
     let wide: Value = (0..300).map(|n| Value::Array(vec![json!(n); 50])).collect();
     let error = evaluate("$..*..*..*", &json!([wide, [wide.clone()]]));
-    let many = evaluate(&format!("${}", "..*".repeat(12)), &json!([[[[[[[[1, 2], [3]], [4]], [5]], [6]], [7]], [8]], [9]]));
+    let many = evaluate(
+        &format!("${}", "..*".repeat(12)),
+        &json!([[[[[[[[1, 2], [3]], [4]], [5]], [6]], [7]], [8]], [9]]),
+    );
     for result in [error, many] {
-        assert!(matches!(result, Ok(_) | Err(EvaluatePathError::SelectTooMuch { .. })));
+        assert!(matches!(
+            result,
+            Ok(_) | Err(EvaluatePathError::SelectTooMuch { .. })
+        ));
     }
 }
 
 #[test]
 fn a_reference_path_writes_exactly_one_place() {
-    let place = |path: &str, input: Value| ReferencePath::parse(path).unwrap().place(input, json!("r"));
+    let place =
+        |path: &str, input: Value| ReferencePath::parse(path).unwrap().place(input, json!("r"));
     assert_eq!(place("$", json!(1)).unwrap(), json!("r"));
-    assert_eq!(place("$.a", json!({"b": 1})).unwrap(), json!({"a": "r", "b": 1}));
-    assert_eq!(place("$.a.b.c", json!({})).unwrap(), json!({"a": {"b": {"c": "r"}}}));
-    assert_eq!(place("$.l[1]", json!({"l": [1, 2]})).unwrap(), json!({"l": [1, "r"]}));
     assert_eq!(
-        place("$.l[2]", json!({"l": [1, 2]})).unwrap_err().to_string(),
+        place("$.a", json!({"b": 1})).unwrap(),
+        json!({"a": "r", "b": 1})
+    );
+    assert_eq!(
+        place("$.a.b.c", json!({})).unwrap(),
+        json!({"a": {"b": {"c": "r"}}})
+    );
+    assert_eq!(
+        place("$.l[1]", json!({"l": [1, 2]})).unwrap(),
+        json!({"l": [1, "r"]})
+    );
+    assert_eq!(
+        place("$.l[2]", json!({"l": [1, 2]}))
+            .unwrap_err()
+            .to_string(),
         "Unable to apply ReferencePath $.l[2] to input {\"l\":[1,2]}"
     );
     assert!(place("$.a", json!("text")).is_err());
-    for wrong in ["$$.a", "$v", "$.a[*]", "$..a", "$.a[-1]", "$['a','b']", "$.a.length()", "$[0:1]"] {
-        assert!(ReferencePath::parse(wrong).is_err(), "{wrong} should be refused");
+    for wrong in [
+        "$$.a",
+        "$v",
+        "$.a[*]",
+        "$..a",
+        "$.a[-1]",
+        "$['a','b']",
+        "$.a.length()",
+        "$[0:1]",
+    ] {
+        assert!(
+            ReferencePath::parse(wrong).is_err(),
+            "{wrong} should be refused"
+        );
     }
 }

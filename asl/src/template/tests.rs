@@ -46,8 +46,10 @@ fn evaluate(template: &Value, language: QueryLanguage) -> Result<Value, Evaluate
         context: json!({"State": {"Name": "S"}}),
         variables: BTreeMap::from([("v".to_owned(), json!({"deep": true}))]),
     };
-    let surroundings =
-        Surroundings { now: "2026-01-01T00:00:00Z".parse().unwrap(), limits: Limits::default() };
+    let surroundings = Surroundings {
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        limits: Limits::default(),
+    };
     Template::parse(template, language).unwrap().evaluate(
         "Arguments",
         &fixture,
@@ -80,7 +82,10 @@ fn strings_between_delimiters_are_evaluated_in_jsonata_mode() {
         evaluate(&template, QueryLanguage::Jsonata).unwrap(),
         json!({"x": 2, "k.$": "$", "in": [true, " {% 1 %}"], "s": "S"})
     );
-    assert_eq!(evaluate(&json!("{% $states.input.l %}"), QueryLanguage::Jsonata).unwrap(), json!([1, 2]));
+    assert_eq!(
+        evaluate(&json!("{% $states.input.l %}"), QueryLanguage::Jsonata).unwrap(),
+        json!([1, 2])
+    );
 }
 
 #[test]
@@ -97,20 +102,39 @@ fn errors_have_the_texts_of_aws() {
         nothing.to_string(),
         "The JSONata expression '$no' specified for the field 'Arguments/F/n' returned nothing (undefined)."
     );
-    let failed = evaluate(&json!({"x.$": "States.MathAdd('a', 1)"}), QueryLanguage::JsonPath).unwrap_err();
+    let failed = evaluate(
+        &json!({"x.$": "States.MathAdd('a', 1)"}),
+        QueryLanguage::JsonPath,
+    )
+    .unwrap_err();
     assert_eq!(failed.error(), "States.IntrinsicFailure");
 }
 
 #[test]
 fn what_is_no_template_is_refused_with_its_place() {
     let refused = |value: Value, language| Template::parse(&value, language).unwrap_err();
-    let error = refused(json!({"a": [{"b.$": "States.Nope()"}]}), QueryLanguage::JsonPath);
-    assert_eq!((error.pointer.as_str(), error.field.as_str()), ("/a/0", "b.$"));
+    let error = refused(
+        json!({"a": [{"b.$": "States.Nope()"}]}),
+        QueryLanguage::JsonPath,
+    );
+    assert_eq!(
+        (error.pointer.as_str(), error.field.as_str()),
+        ("/a/0", "b.$")
+    );
     assert!(matches!(error.why, MistakenValue::Call(_)));
     let error = refused(json!({"b.$": 1}), QueryLanguage::JsonPath);
     assert_eq!((error.pointer.as_str(), error.field.as_str()), ("", "b.$"));
-    assert!(matches!(refused(json!({"b.$": "$["}), QueryLanguage::JsonPath).why, MistakenValue::Path(_)));
-    assert!(matches!(refused(json!({"b": "{% 1 + %}"}), QueryLanguage::Jsonata).why, MistakenValue::Expression(_)));
+    assert!(matches!(
+        refused(json!({"b.$": "$["}), QueryLanguage::JsonPath).why,
+        MistakenValue::Path(_)
+    ));
+    assert!(matches!(
+        refused(json!({"b": "{% 1 + %}"}), QueryLanguage::Jsonata).why,
+        MistakenValue::Expression(_)
+    ));
     let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
-    assert!(matches!(refused(deep, QueryLanguage::JsonPath).why, MistakenValue::NestTooDeep));
+    assert!(matches!(
+        refused(deep, QueryLanguage::JsonPath).why,
+        MistakenValue::NestTooDeep
+    ));
 }
