@@ -167,6 +167,14 @@ impl Template {
         }
     }
 
+    /// The expression, if the template is nothing but one.
+    pub fn as_expression(&self) -> Option<&Expression> {
+        match &self.node {
+            Node::Expression(expression) => Some(expression),
+            _ => None,
+        }
+    }
+
     /// The fields of a template that is an object, so that they can be evaluated one by one.
     pub fn keys(&self) -> Vec<&str> {
         match &self.node {
