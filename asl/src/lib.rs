@@ -5,7 +5,13 @@
 #![warn(missing_docs)]
 
 pub mod definition;
+pub mod intrinsic;
+pub mod jsonata;
 pub mod parse;
+pub mod path;
 pub mod problem;
+pub mod randomness;
+pub mod scope;
+pub mod template;
 pub mod timestamp;
 pub mod validate;
