@@ -9,13 +9,64 @@ use weir_asl::parse::{from_value, parse};
 
 /// Words that mean something to the parser, so that random values get past the first check.
 const WORDS: &[&str] = &[
-    "StartAt", "States", "Type", "Task", "Pass", "Choice", "Wait", "Succeed", "Fail", "Parallel", "Map",
-    "Next", "End", "Choices", "Default", "Variable", "StringEquals", "NumericLessThanPath", "And", "Not",
-    "IsPresent", "Branches", "ItemProcessor", "Iterator", "ItemReader", "ItemBatcher", "ResultWriter",
-    "ProcessorConfig", "Mode", "DISTRIBUTED", "Retry", "Catch", "ErrorEquals", "States.ALL", "Resource",
-    "InputPath", "ResultPath", "Parameters", "x.$", "$.a[0]", "$$.b", "$v", "States.Format('{}', $.a)",
-    "QueryLanguage", "JSONata", "{% $states.input %}", "{%", "Assign", "Output", "Condition", "Seconds",
-    "TimestampPath", "2024-01-01T00:00:00Z", "TimeoutSeconds", "Credentials", "A", "B", "",
+    "StartAt",
+    "States",
+    "Type",
+    "Task",
+    "Pass",
+    "Choice",
+    "Wait",
+    "Succeed",
+    "Fail",
+    "Parallel",
+    "Map",
+    "Next",
+    "End",
+    "Choices",
+    "Default",
+    "Variable",
+    "StringEquals",
+    "NumericLessThanPath",
+    "And",
+    "Not",
+    "IsPresent",
+    "Branches",
+    "ItemProcessor",
+    "Iterator",
+    "ItemReader",
+    "ItemBatcher",
+    "ResultWriter",
+    "ProcessorConfig",
+    "Mode",
+    "DISTRIBUTED",
+    "Retry",
+    "Catch",
+    "ErrorEquals",
+    "States.ALL",
+    "Resource",
+    "InputPath",
+    "ResultPath",
+    "Parameters",
+    "x.$",
+    "$.a[0]",
+    "$$.b",
+    "$v",
+    "States.Format('{}', $.a)",
+    "QueryLanguage",
+    "JSONata",
+    "{% $states.input %}",
+    "{%",
+    "Assign",
+    "Output",
+    "Condition",
+    "Seconds",
+    "TimestampPath",
+    "2024-01-01T00:00:00Z",
+    "TimeoutSeconds",
+    "Credentials",
+    "A",
+    "B",
+    "",
 ];
 
 fn word() -> impl Strategy<Value = String> {
@@ -33,7 +84,8 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(6, 48, 6, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..5).prop_map(Value::from),
-            btree_map(word(), inner, 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            btree_map(word(), inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }
@@ -69,7 +121,11 @@ fn places(value: &Value, at: String, into: &mut Vec<String>) {
         }
         Value::Object(fields) => {
             for (key, item) in fields {
-                places(item, format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), into);
+                places(
+                    item,
+                    format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    into,
+                );
             }
         }
         _ => {}
@@ -100,13 +156,19 @@ fn changed(mut definition: Value, index: Index, change: Change) -> Value {
     match change {
         Change::Remove => {
             let (parent, key) = place.rsplit_once('/').unwrap_or_default();
-            if let Some(fields) = definition.pointer_mut(parent).and_then(Value::as_object_mut) {
+            if let Some(fields) = definition
+                .pointer_mut(parent)
+                .and_then(Value::as_object_mut)
+            {
                 fields.remove(key);
             }
         }
         Change::Replace(value) => *definition.pointer_mut(&place).expect("a place of it") = value,
         Change::Add(key, value) => {
-            if let Some(fields) = definition.pointer_mut(&place).and_then(Value::as_object_mut) {
+            if let Some(fields) = definition
+                .pointer_mut(&place)
+                .and_then(Value::as_object_mut)
+            {
                 fields.insert(key, value);
             }
         }
@@ -127,11 +189,18 @@ fn whole(machine: &StateMachine, flow: &Flow) {
         }
         match &state.kind {
             StateKind::Choice(choice) => {
-                for next in choice.rules.iter().map(|rule| &rule.next).chain(&choice.default) {
+                for next in choice
+                    .rules
+                    .iter()
+                    .map(|rule| &rule.next)
+                    .chain(&choice.default)
+                {
                     assert!(flow.states.contains_key(next));
                 }
             }
-            StateKind::Parallel(branches) => branches.iter().for_each(|branch| whole(machine, branch)),
+            StateKind::Parallel(branches) => {
+                branches.iter().for_each(|branch| whole(machine, branch))
+            }
             StateKind::Map(map) => whole(machine, &map.processor),
             _ => {}
         }
@@ -153,7 +222,10 @@ fn judged(value: &Value, workflow: WorkflowType) {
 
 #[test]
 fn the_sound_definition_is_accepted() {
-    assert_eq!(from_value(&sound(), WorkflowType::Standard).map(|_| ()), Ok(()));
+    assert_eq!(
+        from_value(&sound(), WorkflowType::Standard).map(|_| ()),
+        Ok(())
+    );
 }
 
 proptest! {

@@ -20,7 +20,9 @@ fn definitions_that_aws_refuses_are_refused_in_its_words() {
         for (i, machine) in machines.iter().enumerate() {
             let workflow = machine["type"]
                 .as_str()
-                .map_or(WorkflowType::Standard, |t| WorkflowType::from_name(t).expect("a type"));
+                .map_or(WorkflowType::Standard, |t| {
+                    WorkflowType::from_name(t).expect("a type")
+                });
             let said = refusal(&machine["definition"], workflow).map(|r| r.to_string());
             let last = i + 1 == machines.len();
             count += 1;
@@ -42,7 +44,9 @@ fn definitions_that_aws_refuses_are_refused_in_its_words() {
 /// The message of the `InvalidDefinition` in a recording, if there is one.
 fn recorded_rejection(recorded: &Value) -> Option<String> {
     recorded.as_object()?.values().find_map(|answer| {
-        let text = answer["Error"]["Message"].as_str().or(answer["exception_value"].as_str())?;
+        let text = answer["Error"]["Message"]
+            .as_str()
+            .or(answer["exception_value"].as_str())?;
         let start = text.find("Invalid State Machine Definition")?;
         Some(text[start..].to_owned())
     })
@@ -68,7 +72,10 @@ fn workflows_in_use_are_accepted() {
     let (mut failures, mut count) = (Vec::new(), 0);
     for case in support::cases("asl-definitions-real-world.jsonl") {
         count += 1;
-        let workflow = case["type"].as_str().and_then(WorkflowType::from_name).unwrap_or_default();
+        let workflow = case["type"]
+            .as_str()
+            .and_then(WorkflowType::from_name)
+            .unwrap_or_default();
         if let Some(said) = refusal(&case["definition"], workflow) {
             failures.push(format!("{}: {said}", case["path"]));
         }
@@ -81,7 +88,10 @@ fn definitions_that_ran_are_accepted() {
     let (mut failures, mut count) = (Vec::new(), 0);
     for case in support::cases("asl-executions.jsonl") {
         count += 1;
-        let workflow = case["type"].as_str().and_then(WorkflowType::from_name).unwrap_or_default();
+        let workflow = case["type"]
+            .as_str()
+            .and_then(WorkflowType::from_name)
+            .unwrap_or_default();
         if let Some(said) = refusal(&case["definition"], workflow) {
             failures.push(format!("{}: {said}", case["id"]));
         }

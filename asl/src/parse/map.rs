@@ -174,7 +174,13 @@ fn items(fields: &Fields<'_>, language: QueryLanguage) -> Items {
     found.unwrap_or(Items::Input)
 }
 
-const READER: &[&str] = &["Arguments", "Comment", "Parameters", "ReaderConfig", "Resource"];
+const READER: &[&str] = &[
+    "Arguments",
+    "Comment",
+    "Parameters",
+    "ReaderConfig",
+    "Resource",
+];
 const READER_CONFIG: &[&str] = &[
     "CSVDelimiter",
     "CSVHeaderLocation",
@@ -341,7 +347,13 @@ fn batcher(fields: &Fields<'_>, language: QueryLanguage) -> Batcher {
 }
 
 fn writer(fields: &Fields<'_>, language: QueryLanguage) -> Writer {
-    fields.only(&["Arguments", "Comment", "Parameters", "Resource", "WriterConfig"]);
+    fields.only(&[
+        "Arguments",
+        "Comment",
+        "Parameters",
+        "Resource",
+        "WriterConfig",
+    ]);
     if !fields.has("Resource") && !fields.has("WriterConfig") {
         fields.problem("At least one of these fields is required: [Resource, WriterConfig]");
     }

@@ -7,13 +7,19 @@ use serde_json::Value;
 
 /// The cases of a file, a line each; nothing, with a message, where the folder is absent.
 pub fn cases(file: &str) -> Vec<Value> {
-    let Some(path) = folder().map(|folder| folder.join(file)).filter(|path| path.is_file()) else {
+    let Some(path) = folder()
+        .map(|folder| folder.join(file))
+        .filter(|path| path.is_file())
+    else {
         println!("skipped: no {file}; name the folder in WEIR_CONFORMANCE");
         return Vec::new();
     };
     let text = std::fs::read_to_string(&path).expect("a readable file");
     let parse = |line: &str| serde_json::from_str(line).expect("a JSON value in every line");
-    text.lines().filter(|line| !line.trim().is_empty()).map(parse).collect()
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(parse)
+        .collect()
 }
 
 /// A whole JSON file.
@@ -35,6 +41,9 @@ fn folder() -> Option<PathBuf> {
 
 /// Fails with every difference, so that one run shows the whole picture.
 pub fn report(what: &str, cases: usize, skipped: usize, failures: &[String]) {
-    println!("{what}: {} of {cases} as recorded, {skipped} not applicable", cases - failures.len());
+    println!(
+        "{what}: {} of {cases} as recorded, {skipped} not applicable",
+        cases - failures.len()
+    );
     assert!(failures.is_empty(), "{what}:\n{}", failures.join("\n"));
 }
