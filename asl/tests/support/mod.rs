@@ -47,3 +47,31 @@ pub fn report(what: &str, cases: usize, skipped: usize, failures: &[String]) {
     );
     assert!(failures.is_empty(), "{what}:\n{}", failures.join("\n"));
 }
+
+/// Whether two values are the same: numbers by value, and texts that hold JSON as what they hold, as
+/// the recorder has it.
+pub fn same(expected: &Value, told: &Value) -> bool {
+    equal(&unfolded(expected), &unfolded(told))
+}
+
+fn unfolded(value: &Value) -> Value {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    parsed.unwrap_or_else(|| value.clone())
+}
+
+fn equal(expected: &Value, told: &Value) -> bool {
+    match (expected, told) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| equal(a, b)))
+        }
+        // A text within a value that the recorder parsed.
+        (Value::Object(_), Value::String(text)) => {
+            serde_json::from_str::<Value>(text).is_ok_and(|told| equal(expected, &told))
+        }
+        _ => expected == told,
+    }
+}
