@@ -359,6 +359,34 @@ fn jsonata_expressions_are_parsed_with_the_definition() {
 }
 
 #[test]
+fn a_name_at_the_top_level_of_an_expression_is_refused() {
+    let of = |text: &str| said(&one_jsonata(json!({"Type": "Pass", "Output": {"v": text}})));
+    assert_eq!(
+        of("{% phone %}"),
+        [
+            "UNSUPPORTED_JSONATA_EXPRESSION: Reference to 'phone' at the top level is not supported. at /States/S/Output/v"
+        ]
+    );
+    assert_eq!(of("{% $sum(a.b) + c[d=1] %}").len(), 2);
+    for sound in [
+        "{% $states.input.phone %}",
+        "{% $v[name = 'x'].{'a': b} %}",
+        "{% $states.input.list^(price) %}",
+        "{% $states.input.(a + b) %}",
+        "{% $states.input{kind: $sum(price)} %}",
+        "{% $map($v, function($i) { $i.a }) %}",
+        "{% ($x := 1; {'a': $x}) %}",
+        "{% $v ~> |$|{'a': b}| %}",
+    ] {
+        assert!(of(sound).is_empty(), "{sound}: {:?}", of(sound));
+    }
+    assert_eq!(
+        of("{% 1 + %}"),
+        ["INVALID_JSONATA_EXPRESSION: Unexpected end of expression at /States/S/Output/v"]
+    );
+}
+
+#[test]
 fn retriers_are_within_their_bounds() {
     let of = |retrier: Value| {
         said(&one(

@@ -31,7 +31,10 @@ enum Work {
     Echo,
     /// A text before the event as Python writes it.
     Decorate(String),
-    Raise { kind: String, message: String },
+    Raise {
+        kind: String,
+        message: String,
+    },
 }
 
 /// Why a value is no set of behaviours.
@@ -41,20 +44,30 @@ pub enum ParseBehavioursError {
     #[error("behaviours must be an object: {{\"<handler>\": {{\"returns\": ...}}}}")]
     LackHandlers,
     /// A handler neither returns nor raises.
-    #[error("handler '{0}' must have 'returns' or 'raises': {{\"errorType\": ..., \"errorMessage\": ...}}")]
+    #[error(
+        "handler '{0}' must have 'returns' or 'raises': {{\"errorType\": ..., \"errorMessage\": ...}}"
+    )]
     LackOutcome(String),
 }
 
 impl Behaviours {
     /// Reads a behaviours file.
     pub fn from_json(value: &Value) -> Result<Self, ParseBehavioursError> {
-        let handlers = value.as_object().ok_or(ParseBehavioursError::LackHandlers)?;
+        let handlers = value
+            .as_object()
+            .ok_or(ParseBehavioursError::LackHandlers)?;
         let mut by_handler = BTreeMap::new();
         for (handler, value) in handlers {
-            let work = work(value)
-                .ok_or_else(|| ParseBehavioursError::LackOutcome(handler.clone()))?;
+            let work =
+                work(value).ok_or_else(|| ParseBehavioursError::LackOutcome(handler.clone()))?;
             let sleeps_seconds = value["sleeps_s"].as_u64().unwrap_or_default();
-            by_handler.insert(handler.clone(), Behaviour { work, sleeps_seconds });
+            by_handler.insert(
+                handler.clone(),
+                Behaviour {
+                    work,
+                    sleeps_seconds,
+                },
+            );
         }
         Ok(Self { by_handler })
     }
@@ -64,23 +77,30 @@ fn work(value: &Value) -> Option<Work> {
     if let Some(raised) = value.get("raises") {
         return Some(Work::Raise {
             kind: raised["errorType"].as_str()?.to_owned(),
-            message: raised["errorMessage"].as_str().unwrap_or_default().to_owned(),
+            message: raised["errorMessage"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
         });
     }
     let returned = value.get("returns")?;
-    let Some(text) = returned.as_str() else { return Some(Work::Return(returned.clone())) };
+    let Some(text) = returned.as_str() else {
+        return Some(Work::Return(returned.clone()));
+    };
     if text == "the input event unchanged" {
         return Some(Work::Echo);
     }
-    if let Some((prefix, _)) =
-        text.strip_prefix("string '").and_then(|rest| rest.split_once("' followed by Python repr"))
+    if let Some((prefix, _)) = text
+        .strip_prefix("string '")
+        .and_then(|rest| rest.split_once("' followed by Python repr"))
     {
         return Some(Work::Decorate(prefix.to_owned()));
     }
     if text.starts_with("Python bytes value") {
         return Some(Work::Raise {
             kind: "Runtime.MarshalError".into(),
-            message: "Unable to marshal response: Object of type bytes is not JSON serializable".into(),
+            message: "Unable to marshal response: Object of type bytes is not JSON serializable"
+                .into(),
         });
     }
     if text.starts_with("a value over 256 KB") {
@@ -103,12 +123,20 @@ impl<'a> Functions<'a> {
         behaviours: &'a Behaviours,
         names: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
-        Self { behaviours: Some(behaviours), names: names.into_iter().collect() }
+        Self {
+            behaviours: Some(behaviours),
+            names: names.into_iter().collect(),
+        }
     }
 
     /// What a function does with an event, and how many seconds it takes. None: there is no such
     /// function.
-    pub(super) fn call(&self, name: &str, event: &Value, request_id: &str) -> Option<(Answer, u64)> {
+    pub(super) fn call(
+        &self,
+        name: &str,
+        event: &Value,
+        request_id: &str,
+    ) -> Option<(Answer, u64)> {
         let behaviour = self.behaviours?.by_handler.get(self.names.get(name)?)?;
         let answer = match &behaviour.work {
             Work::Return(value) => Answer::Return(value.clone()),
@@ -198,7 +226,11 @@ fn write_repr(value: &Value, into: &mut String) {
 }
 
 fn write_repr_text(text: &str, into: &mut String) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     into.push(quote);
     for c in text.chars() {
         match c {
@@ -241,21 +273,34 @@ mod tests {
     #[test]
     fn a_function_does_what_is_said_of_it() {
         assert_eq!(call("id.py", &json!([1])), (Answer::Return(json!([1])), 60));
-        assert_eq!(call("fixed.py", &json!(0)), (Answer::Return(json!({"a": 1})), 0));
+        assert_eq!(
+            call("fixed.py", &json!(0)),
+            (Answer::Return(json!({"a": 1})), 0)
+        );
         assert_eq!(
             call("decorated.py", &json!({"a": [true, null, 1.5, "it's"]})).0,
             Answer::Return(json!("input-event-{'a': [True, None, 1.5, \"it's\"]}"))
         );
-        let Answer::Throw { error, cause } = call("raise.py", &json!({})).0 else { panic!("raises") };
+        let Answer::Throw { error, cause } = call("raise.py", &json!({})).0 else {
+            panic!("raises")
+        };
         assert_eq!(error, "Exception");
         assert!(cause.contains("\"errorMessage\":\"no\""), "{cause}");
-        assert!(matches!(call("bytes.py", &json!(1)).0, Answer::Throw { error, .. } if error == "Runtime.MarshalError"));
+        assert!(
+            matches!(call("bytes.py", &json!(1)).0, Answer::Throw { error, .. } if error == "Runtime.MarshalError")
+        );
     }
 
     #[test]
     fn a_function_is_found_by_its_name_in_an_arn() {
-        assert_eq!(function_name("arn:aws:lambda:us-east-1:1:function:f"), Some("f"));
-        assert_eq!(function_name("arn:aws:lambda:us-east-1:1:function:f:$LATEST"), Some("f"));
+        assert_eq!(
+            function_name("arn:aws:lambda:us-east-1:1:function:f"),
+            Some("f")
+        );
+        assert_eq!(
+            function_name("arn:aws:lambda:us-east-1:1:function:f:$LATEST"),
+            Some("f")
+        );
         assert_eq!(function_name("f:3"), Some("f"));
         assert_eq!(function_name("arn:aws:states:::lambda:invoke"), None);
         assert_eq!(function_name(""), None);
@@ -264,6 +309,11 @@ mod tests {
     #[test]
     fn a_file_of_another_form_is_refused() {
         assert!(Behaviours::from_json(&json!([])).is_err());
-        assert!(Behaviours::from_json(&json!({"a": {}})).unwrap_err().to_string().contains("'a'"));
+        assert!(
+            Behaviours::from_json(&json!({"a": {}}))
+                .unwrap_err()
+                .to_string()
+                .contains("'a'")
+        );
     }
 }

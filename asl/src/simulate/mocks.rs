@@ -24,8 +24,14 @@ const MAX_ANSWERS: usize = 10_000;
 /// Longest `AfterSeconds`: as long as a state may last.
 const MAX_SECONDS: u64 = crate::definition::MAX_SECONDS;
 
-const FIELDS: &[&str] =
-    &["Return", "Throw", "Echo", "Never", "AfterSeconds", "HeartbeatEverySeconds"];
+const FIELDS: &[&str] = &[
+    "Return",
+    "Throw",
+    "Echo",
+    "Never",
+    "AfterSeconds",
+    "HeartbeatEverySeconds",
+];
 
 /// Answers by name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,7 +54,10 @@ pub(super) enum Answer {
     Return(Value),
     /// The input is the result.
     Echo,
-    Throw { error: String, cause: String },
+    Throw {
+        error: String,
+        cause: String,
+    },
     /// It never answers.
     Never,
 }
@@ -67,7 +76,10 @@ impl Mocks {
     /// Reads mocks.
     pub fn from_json(value: &Value) -> Result<Self, ParseMocksError> {
         let Some(fields) = value.as_object() else {
-            return Err(wrong("", "must be an object: {\"<state or resource>\": {\"Return\": ...}}"));
+            return Err(wrong(
+                "",
+                "must be an object: {\"<state or resource>\": {\"Return\": ...}}",
+            ));
         };
         let mut by_name = BTreeMap::new();
         for (name, value) in fields {
@@ -89,7 +101,9 @@ impl Mocks {
                 StateKind::Map(map) => {
                     known.extend(map.reader.as_ref().map(|reader| reader.resource.as_str()));
                     known.extend(
-                        map.writer.as_ref().and_then(|writer| Some(writer.resource.as_ref()?.as_str())),
+                        map.writer
+                            .as_ref()
+                            .and_then(|writer| Some(writer.resource.as_ref()?.as_str())),
                     );
                 }
                 _ => {}
@@ -98,7 +112,12 @@ impl Mocks {
         self.by_name
             .keys()
             .filter(|name| !known.contains(&name.as_str()))
-            .map(|name| (name.clone(), nearest(name, known.iter().copied()).map(str::to_owned)))
+            .map(|name| {
+                (
+                    name.clone(),
+                    nearest(name, known.iter().copied()).map(str::to_owned),
+                )
+            })
             .collect()
     }
 
@@ -108,7 +127,9 @@ impl Mocks {
         names: impl IntoIterator<Item = &'n str>,
         calls: &mut BTreeMap<String, usize>,
     ) -> Option<&Mock> {
-        let name = names.into_iter().find(|name| self.by_name.contains_key(*name))?;
+        let name = names
+            .into_iter()
+            .find(|name| self.by_name.contains_key(*name))?;
         let answers = &self.by_name[name];
         let call = calls.entry(name.to_owned()).or_default();
         let answer = answers.get(*call).or(answers.last());
@@ -118,16 +139,25 @@ impl Mocks {
 }
 
 fn wrong(at: &str, what: impl Into<String>) -> ParseMocksError {
-    ParseMocksError { at: at.to_owned(), what: what.into() }
+    ParseMocksError {
+        at: at.to_owned(),
+        what: what.into(),
+    }
 }
 
 fn answers(value: &Value, at: &str) -> Result<Vec<Mock>, ParseMocksError> {
     let answers = match value {
         Value::Array(items) => {
             let one = |(i, item)| mock(item, &format!("{at}[{i}]"));
-            items.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?
+            items
+                .iter()
+                .enumerate()
+                .map(one)
+                .collect::<Result<Vec<_>, _>>()?
         }
-        Value::Object(fields) if !fields.is_empty() && fields.keys().all(|key| range(key).is_some()) => {
+        Value::Object(fields)
+            if !fields.is_empty() && fields.keys().all(|key| range(key).is_some()) =>
+        {
             by_call(fields, at)?
         }
         _ => vec![mock(value, at)?],
@@ -158,14 +188,20 @@ fn by_call(fields: &Map<String, Value>, at: &str) -> Result<Vec<Mock>, ParseMock
         }
     }
     if let Some(missing) = (0..calls.len()).find(|call| !calls.contains_key(call)) {
-        return Err(wrong(at, format!("call {missing} has no answer; calls are counted from 0")));
+        return Err(wrong(
+            at,
+            format!("call {missing} has no answer; calls are counted from 0"),
+        ));
     }
     Ok(calls.into_values().collect())
 }
 
 fn mock(value: &Value, at: &str) -> Result<Mock, ParseMocksError> {
     let Some(fields) = value.as_object() else {
-        return Err(wrong(at, "must be an object such as {\"Return\": ...} or {\"Throw\": {\"Error\": ...}}"));
+        return Err(wrong(
+            at,
+            "must be an object such as {\"Return\": ...} or {\"Throw\": {\"Error\": ...}}",
+        ));
     };
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let hint = nearest(name, FIELDS.iter().copied()).map_or_else(
@@ -174,9 +210,16 @@ fn mock(value: &Value, at: &str) -> Result<Mock, ParseMocksError> {
         );
         return Err(wrong(at, format!("unknown field '{name}'{hint}")));
     }
-    let kinds: Vec<&str> = FIELDS[..4].iter().copied().filter(|f| fields.contains_key(*f)).collect();
+    let kinds: Vec<&str> = FIELDS[..4]
+        .iter()
+        .copied()
+        .filter(|f| fields.contains_key(*f))
+        .collect();
     let [kind] = kinds[..] else {
-        return Err(wrong(at, "needs exactly one of Return, Throw, Echo and Never"));
+        return Err(wrong(
+            at,
+            "needs exactly one of Return, Throw, Echo and Never",
+        ));
     };
     let value = &fields[kind];
     let answer = match kind {
@@ -198,9 +241,15 @@ fn mock(value: &Value, at: &str) -> Result<Mock, ParseMocksError> {
 fn throw(value: &Value, at: &str) -> Result<Answer, ParseMocksError> {
     let text = |name: &str| value[name].as_str().map(str::to_owned);
     let Some(error) = text("Error") else {
-        return Err(wrong(at, "must be {\"Error\": \"<name>\", \"Cause\": \"<text>\"}"));
+        return Err(wrong(
+            at,
+            "must be {\"Error\": \"<name>\", \"Cause\": \"<text>\"}",
+        ));
     };
-    Ok(Answer::Throw { error, cause: text("Cause").unwrap_or_default() })
+    Ok(Answer::Throw {
+        error,
+        cause: text("Cause").unwrap_or_default(),
+    })
 }
 
 fn seconds(
@@ -209,10 +258,15 @@ fn seconds(
     low: u64,
     at: &str,
 ) -> Result<Option<u64>, ParseMocksError> {
-    let Some(value) = fields.get(name) else { return Ok(None) };
+    let Some(value) = fields.get(name) else {
+        return Ok(None);
+    };
     match value.as_u64() {
         Some(seconds) if (low..=MAX_SECONDS).contains(&seconds) => Ok(Some(seconds)),
-        _ => Err(wrong(at, format!("{name} must be an integer from {low} to {MAX_SECONDS}"))),
+        _ => Err(wrong(
+            at,
+            format!("{name} must be an integer from {low} to {MAX_SECONDS}"),
+        )),
     }
 }
 
@@ -240,7 +294,9 @@ mod tests {
 
     #[test]
     fn answers_may_be_given_by_numbers_of_calls() {
-        let mocks = Mocks::from_json(&json!({"A": {"0": {"Return": 1}, "1-2": {"Return": 2}, "3": {"Return": 3}}}));
+        let mocks = Mocks::from_json(
+            &json!({"A": {"0": {"Return": 1}, "1-2": {"Return": 2}, "3": {"Return": 3}}}),
+        );
         assert_eq!(returns(&mocks.unwrap(), "A", 5), [1, 2, 2, 3, 3]);
     }
 
@@ -248,8 +304,14 @@ mod tests {
     fn the_first_name_that_has_answers_is_used() {
         let mocks = Mocks::from_json(&json!({"A": {"Return": 1}, "r": {"Return": 2}})).unwrap();
         let mut calls = BTreeMap::new();
-        assert_eq!(mocks.find(["B", "r"], &mut calls).unwrap().answer, Answer::Return(json!(2)));
-        assert_eq!(mocks.find(["A", "r"], &mut calls).unwrap().answer, Answer::Return(json!(1)));
+        assert_eq!(
+            mocks.find(["B", "r"], &mut calls).unwrap().answer,
+            Answer::Return(json!(2))
+        );
+        assert_eq!(
+            mocks.find(["A", "r"], &mut calls).unwrap().answer,
+            Answer::Return(json!(1))
+        );
         assert_eq!(mocks.find(["B"], &mut calls), None);
     }
 
@@ -257,14 +319,23 @@ mod tests {
     fn a_mistake_is_told_with_its_place() {
         let of = |value: Value| Mocks::from_json(&value).unwrap_err().to_string();
         assert!(of(json!([])).starts_with("mocks: must be an object"));
-        assert!(of(json!({"A": [{"Retrun": 1}]})).starts_with("mocks.A[0]: unknown field 'Retrun'; did you mean 'Return'?"));
+        assert!(
+            of(json!({"A": [{"Retrun": 1}]}))
+                .starts_with("mocks.A[0]: unknown field 'Retrun'; did you mean 'Return'?")
+        );
         assert!(of(json!({"A": {}})).contains("exactly one of"));
         assert!(of(json!({"A": []})).contains("at least one answer"));
         assert!(of(json!({"A": {"Return": 1, "Echo": true}})).contains("exactly one of"));
         assert!(of(json!({"A": {"Throw": "E"}})).starts_with("mocks.A.Throw: must be"));
         assert!(of(json!({"A": {"Return": 1, "AfterSeconds": -1}})).contains("AfterSeconds"));
-        assert!(of(json!({"A": {"0": {"Return": 1}, "2": {"Return": 1}}})).contains("call 1 has no answer"));
-        assert!(of(json!({"A": {"0-1": {"Return": 1}, "1": {"Return": 1}}})).contains("call 1 has two answers"));
+        assert!(
+            of(json!({"A": {"0": {"Return": 1}, "2": {"Return": 1}}}))
+                .contains("call 1 has no answer")
+        );
+        assert!(
+            of(json!({"A": {"0-1": {"Return": 1}, "1": {"Return": 1}}}))
+                .contains("call 1 has two answers")
+        );
         assert!(of(json!({"A": {"Never": false}})).contains("only be true"));
     }
 }

@@ -61,7 +61,12 @@ fn csv(text: &str, headers: &HeaderLocation, delimiter: char) -> Result<Vec<Valu
             let mut cells = row.into_iter();
             let fields: Map<String, Value> = headers
                 .iter()
-                .map(|name| (name.clone(), Value::String(cells.next().unwrap_or_default())))
+                .map(|name| {
+                    (
+                        name.clone(),
+                        Value::String(cells.next().unwrap_or_default()),
+                    )
+                })
                 .collect();
             Value::Object(fields)
         })
@@ -74,7 +79,11 @@ fn rows(text: &str, delimiter: char) -> Result<Vec<Vec<String>>, String> {
     let mut row = Vec::new();
     let mut cell = String::new();
     let mut quoted = false;
-    let mut letters = text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable();
+    let mut letters = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .chars()
+        .peekable();
     while let Some(c) = letters.next() {
         match c {
             '"' if quoted && letters.peek() == Some(&'"') => {
@@ -116,14 +125,28 @@ mod tests {
     #[test]
     fn rows_become_objects_of_strings() {
         assert_eq!(
-            read("a,b\r\n1,\"x, \"\"y\"\"\nz\"\n\n2", HeaderLocation::FirstRow).unwrap(),
-            [json!({"a": "1", "b": "x, \"y\"\nz"}), json!({"a": "2", "b": ""})]
+            read(
+                "a,b\r\n1,\"x, \"\"y\"\"\nz\"\n\n2",
+                HeaderLocation::FirstRow
+            )
+            .unwrap(),
+            [
+                json!({"a": "1", "b": "x, \"y\"\nz"}),
+                json!({"a": "2", "b": ""})
+            ]
         );
         assert_eq!(
-            read("1,2,3\n", HeaderLocation::Given(vec!["x".into(), "y".into()])).unwrap(),
+            read(
+                "1,2,3\n",
+                HeaderLocation::Given(vec!["x".into(), "y".into()])
+            )
+            .unwrap(),
             [json!({"x": "1", "y": "2"})]
         );
-        assert_eq!(read("", HeaderLocation::FirstRow).unwrap(), Vec::<Value>::new());
+        assert_eq!(
+            read("", HeaderLocation::FirstRow).unwrap(),
+            Vec::<Value>::new()
+        );
     }
 
     #[test]
@@ -132,15 +155,28 @@ mod tests {
             read("a,a\n", HeaderLocation::FirstRow).unwrap_err(),
             "CSV headers cannot contain duplicates."
         );
-        assert!(read("a\n\"x", HeaderLocation::FirstRow).unwrap_err().contains("not closed"));
+        assert!(
+            read("a\n\"x", HeaderLocation::FirstRow)
+                .unwrap_err()
+                .contains("not closed")
+        );
     }
 
     #[test]
     fn elements_are_those_of_an_array_or_an_object() {
         assert_eq!(elements(json!([1, 2]), None).unwrap(), [1, 2]);
-        assert_eq!(elements(json!({"a": {"b": [3]}}), Some("/a/b")).unwrap(), [3]);
-        assert_eq!(elements(json!({"k": 1}), None).unwrap(), [json!({"Key": "k", "Value": 1})]);
-        assert_eq!(elements(json!(5), None).unwrap_err(), "Attempting to map over non-iterable node.");
+        assert_eq!(
+            elements(json!({"a": {"b": [3]}}), Some("/a/b")).unwrap(),
+            [3]
+        );
+        assert_eq!(
+            elements(json!({"k": 1}), None).unwrap(),
+            [json!({"Key": "k", "Value": 1})]
+        );
+        assert_eq!(
+            elements(json!(5), None).unwrap_err(),
+            "Attempting to map over non-iterable node."
+        );
         assert!(elements(json!([]), Some("/x")).is_err());
     }
 }

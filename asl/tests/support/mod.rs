@@ -55,7 +55,9 @@ pub fn same(expected: &Value, told: &Value) -> bool {
 }
 
 fn unfolded(value: &Value) -> Value {
-    let parsed = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let parsed = value
+        .as_str()
+        .and_then(|text| serde_json::from_str::<Value>(text).ok());
     parsed.unwrap_or_else(|| value.clone())
 }
 
