@@ -120,6 +120,19 @@ pub(super) struct Mishap {
     pub(super) failure: Failure,
     /// The field whose expression failed: such a failure has an event of its own.
     pub(super) location: Option<String>,
+    /// Whether a branch or an iteration failed, and not the state's own fields.
+    pub(super) is_inner: bool,
+}
+
+impl Mishap {
+    /// The failure of a branch or an iteration.
+    pub(super) fn inner(failure: Failure) -> Self {
+        Self {
+            failure,
+            location: None,
+            is_inner: true,
+        }
+    }
 }
 
 impl From<Failure> for Mishap {
@@ -127,6 +140,7 @@ impl From<Failure> for Mishap {
         Self {
             failure,
             location: None,
+            is_inner: false,
         }
     }
 }

@@ -180,10 +180,10 @@ impl TaskStage {
     }
 }
 
-impl HistoryEvent {
+impl Happening {
     /// The type, as AWS names it, such as `PassStateEntered`.
     pub fn type_name(&self) -> String {
-        match &self.what {
+        match self {
             Happening::ExecutionStarted { .. } => "ExecutionStarted".into(),
             Happening::ExecutionSucceeded { .. } => "ExecutionSucceeded".into(),
             Happening::ExecutionFailed(_) => "ExecutionFailed".into(),
@@ -209,6 +209,13 @@ impl HistoryEvent {
             Happening::MapRunSucceeded => "MapRunSucceeded".into(),
             Happening::MapRunFailed(_) => "MapRunFailed".into(),
         }
+    }
+}
+
+impl HistoryEvent {
+    /// The type, as AWS names it, such as `PassStateEntered`.
+    pub fn type_name(&self) -> String {
+        self.what.type_name()
     }
 
     /// The event as `GetExecutionHistory` answers it.

@@ -53,7 +53,7 @@ impl<'m> Runner<'m, '_> {
                 Err(failure) => {
                     *last = strand.last_event;
                     strands.iter().for_each(|strand| self.abandon(strand));
-                    return Err(failure.into());
+                    return Err(Mishap::inner(failure));
                 }
             }
         }
@@ -126,8 +126,9 @@ impl<'m> Runner<'m, '_> {
                 match self.iteration(stay, map, &work, chain, *last) {
                     Ok(strand) => work.running.push(strand),
                     Err(mishap) => {
-                        work.running.iter().for_each(|strand| self.abandon(strand));
-                        return Err(mishap);
+                        self.record_evaluation(stay, &mishap, last);
+                        self.fail_iteration(stay, &work, work.begun, &mishap.failure, *last);
+                        return Err(Mishap::inner(mishap.failure));
                     }
                 }
                 work.begun += 1;
@@ -157,15 +158,8 @@ impl<'m> Runner<'m, '_> {
                 }
                 Err(failure) => {
                     *last = strand.last_event;
-                    let name = Arc::clone(&stay.state.name);
-                    let what = Happening::MapIterationFailed {
-                        name,
-                        index: number,
-                        failure: failure.clone(),
-                    };
-                    self.record_leaf(*last, what);
-                    work.running.iter().for_each(|strand| self.abandon(strand));
-                    return Err(failure.into());
+                    self.fail_iteration(stay, &work, number, &failure, *last);
+                    return Err(Mishap::inner(failure));
                 }
             }
         }
@@ -182,6 +176,28 @@ impl<'m> Runner<'m, '_> {
             return Ok(Attempt::Result(Arc::new(Value::Array(outputs))));
         }
         Ok(Attempt::Waiting(Work::Map(work)))
+    }
+
+    /// The end of a Map whose iteration failed: the others are given up.
+    fn fail_iteration(
+        &mut self,
+        stay: &Stay<'m, '_>,
+        work: &MapWork,
+        index: u64,
+        failure: &Failure,
+        last: u64,
+    ) {
+        let name = Arc::clone(&stay.state.name);
+        let failure = failure.clone();
+        self.record_leaf(
+            last,
+            Happening::MapIterationFailed {
+                name,
+                index,
+                failure,
+            },
+        );
+        work.running.iter().for_each(|strand| self.abandon(strand));
     }
 
     fn iteration(

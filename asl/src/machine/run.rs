@@ -68,7 +68,11 @@ impl Stay<'_, '_> {
             about,
             state: &self.state.name,
             entered_at: self.entered_at,
-            retry_count: self.retry_count,
+            retry_count: matches!(
+                self.state.kind,
+                StateKind::Task(_) | StateKind::Parallel(_) | StateKind::Map(_)
+            )
+            .then_some(self.retry_count),
             chain,
             token: None,
             item: None,
@@ -259,7 +263,7 @@ impl<'m> Runner<'m, '_> {
                 strand.position = Position::In(Box::new(visit));
                 return Ok(Some(Progress::Waiting));
             }
-            self.record_state_failure(&stay, &mishap.failure, last);
+            self.record_state_failure(&stay, &mishap, last);
             let catcher = state
                 .catch
                 .iter()
@@ -283,7 +287,12 @@ impl<'m> Runner<'m, '_> {
     }
 
     /// A failed expression has an event of its own, before anything is done about it.
-    fn record_evaluation(&mut self, stay: &Stay<'_, '_>, mishap: &Mishap, last: &mut u64) {
+    pub(super) fn record_evaluation(
+        &mut self,
+        stay: &Stay<'_, '_>,
+        mishap: &Mishap,
+        last: &mut u64,
+    ) {
         if let Some(location) = &mishap.location {
             self.record(
                 last,
@@ -296,17 +305,16 @@ impl<'m> Runner<'m, '_> {
         }
     }
 
-    /// A Parallel or a Map that is not tried again has an event for its failure; not so for what nothing can catch, which
-    /// ends the execution at once, as recorded.
-    fn record_state_failure(&mut self, stay: &Stay<'_, '_>, failure: &Failure, last: &mut u64) {
-        if failure.error() == name::RUNTIME {
+    /// A Parallel or a Map that is not tried again has an event for its failure. Not so for a field of its own that fails in
+    /// a way nothing can catch: that ends the execution at once, as recorded.
+    fn record_state_failure(&mut self, stay: &Stay<'_, '_>, mishap: &Mishap, last: &mut u64) {
+        if mishap.failure.error() == name::RUNTIME && !mishap.is_inner {
             return;
         }
+        let failure = mishap.failure.clone();
         match stay.state.kind {
-            StateKind::Parallel(_) => {
-                self.record(last, Happening::ParallelStateFailed(failure.clone()));
-            }
-            StateKind::Map(_) => self.record(last, Happening::MapStateFailed(failure.clone())),
+            StateKind::Parallel(_) => self.record(last, Happening::ParallelStateFailed(failure)),
+            StateKind::Map(_) => self.record(last, Happening::MapStateFailed(failure)),
             _ => {}
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Wording {
     Parameter,
     /// "The MaxConcurrencyPath field ...".
     Field,
+    /// As `Field`, but a missing value is an invalid path.
+    Limit,
 }
 
 impl Runner<'_, '_> {
@@ -62,6 +64,14 @@ impl Runner<'_, '_> {
                 let path_field = format!("{field}Path");
                 let value = match template::evaluate_path(path, &path_field, view) {
                     Ok(value) => value,
+                    Err(EvaluateTemplateError::MissPath { detail, .. })
+                        if wording == Wording::Limit =>
+                    {
+                        return Err(stay.mishap(
+                            name::RUNTIME,
+                            format_args!("Invalid path '{path}' : {detail}"),
+                        ));
+                    }
                     Err(EvaluateTemplateError::MissPath { .. })
                         if wording == Wording::Parameter =>
                     {
@@ -89,8 +99,8 @@ impl Runner<'_, '_> {
                             plain(&value)
                         ),
                     )),
-                    (Some(_), Wording::Field) => Err(negative(stay, field, &value)),
-                    (None, Wording::Field) => Err(stay.mishap(
+                    (Some(_), Wording::Field | Wording::Limit) => Err(negative(stay, field, &value)),
+                    (None, Wording::Field | Wording::Limit) => Err(stay.mishap(
                         name::RUNTIME,
                         format_args!(
                             "The {path_field} field refers to value \"{}\" which is not a valid integer: {path}",
@@ -267,7 +277,7 @@ pub(super) fn unexpected(
 fn negative(stay: &Stay<'_, '_>, field: &str, value: &Value) -> Mishap {
     let text = match field {
         "MaxConcurrency" => {
-            format!("Expected non-negative integer for MaxConcurrency, but got '{value}' instead.")
+            format!("Expected non-negative integer for MaxConcurrency, got '{value}' instead.")
         }
         "MaxItems" => "field MaxItems must be positive".to_owned(),
         _ => format!("{field} cannot be negative."),

@@ -85,13 +85,13 @@ impl<'m> Runner<'m, '_> {
         let view = standing.of(&effective);
         let timeout_seconds = match &task.timeout_seconds {
             Some(source) => {
-                Some(self.integer(stay, source, "TimeoutSeconds", Wording::Parameter, &view)?)
+                Some(self.integer(stay, source, "TimeoutSeconds", Wording::Limit, &view)?)
             }
             None => None,
         };
         let heartbeat_seconds = match &task.heartbeat_seconds {
             Some(source) => {
-                Some(self.integer(stay, source, "HeartbeatSeconds", Wording::Parameter, &view)?)
+                Some(self.integer(stay, source, "HeartbeatSeconds", Wording::Limit, &view)?)
             }
             None => None,
         };

@@ -48,7 +48,8 @@ pub(super) struct Standing<'a> {
     pub(super) about: &'a About,
     pub(super) state: &'a str,
     pub(super) entered_at: Timestamp,
-    pub(super) retry_count: u64,
+    /// None where the state cannot be tried again.
+    pub(super) retry_count: Option<u64>,
     pub(super) chain: &'a Chain<'a>,
     pub(super) token: Option<&'a str>,
     /// The item an item template is evaluated for.
@@ -83,9 +84,11 @@ impl<'a> Standing<'a> {
             "State": {
                 "Name": self.state,
                 "EnteredTime": format!("{:.3}", self.entered_at),
-                "RetryCount": self.retry_count,
             },
         });
+        if let Some(count) = self.retry_count {
+            context["State"]["RetryCount"] = count.into();
+        }
         if let Some(token) = self.token {
             context["Task"] = json!({"Token": token});
         }
