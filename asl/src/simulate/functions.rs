@@ -169,7 +169,7 @@ pub(super) fn function_name(text: &str) -> Option<&str> {
 }
 
 /// What `lambda:invoke` answers when a function returned this.
-pub(super) fn invocation(payload: Value, request_id: &str) -> Value {
+pub(super) fn invocation(payload: &Value, request_id: &str) -> Value {
     let length = payload.to_string().len().to_string();
     let headers = json!({
         "Connection": "keep-alive",

@@ -17,7 +17,7 @@ use crate::machine::{
 };
 use crate::randomness::{Seeded, uuid};
 
-/// Most items that a reader is given at once.
+/// How far ahead something is arranged at most.
 const MAX_SECONDS_APART: u64 = crate::definition::MAX_SECONDS;
 
 /// Most heartbeats of one call.
@@ -110,7 +110,7 @@ impl<'a> Host<'a> {
                 (None, Some(failure))
             }
         };
-        let text = |part: Option<&Arc<str>>| part.map(|text| text.to_string());
+        let text = |part: Option<&Arc<str>>| part.map(ToString::to_string);
         Report {
             status: outcome.status(),
             output,
@@ -180,7 +180,7 @@ impl<'a> Host<'a> {
 
     fn carry_out(&mut self, number: Number, command: Command) -> Option<Outcome> {
         match command {
-            Command::StartTask(task) => self.start_task(number, *task),
+            Command::StartTask(task) => self.start_task(number, &task),
             Command::StartTimer { id, at } => {
                 self.arrange_at(at, number, Event::TimerFired { id });
             }
@@ -214,7 +214,7 @@ impl<'a> Host<'a> {
         None
     }
 
-    fn start_task(&mut self, number: Number, task: StartTask) {
+    fn start_task(&mut self, number: Number, task: &StartTask) {
         let request_id = uuid(&mut self.randomness);
         let called = Resource::new(&task.resource);
         let is_invocation = function_name(&task.resource).is_none();
@@ -242,7 +242,7 @@ impl<'a> Host<'a> {
                 self.answers.functions?.call(name?, &event, &request_id)?;
             let answer = match answer {
                 Answer::Return(payload) if is_invocation => {
-                    Answer::Return(invocation(payload, &request_id))
+                    Answer::Return(invocation(&payload, &request_id))
                 }
                 answer => answer,
             };
@@ -253,14 +253,14 @@ impl<'a> Host<'a> {
             })
         };
         let Some(mock) = mock.or_else(function) else {
-            return self.refuse(number, &task);
+            return self.refuse(task);
         };
-        self.answer(number, &task, called.pattern(), mock);
+        self.answer(number, task, called.pattern(), mock);
     }
 
     /// A task that nothing stands for ends the execution, whatever would catch an error of it: the
     /// mistake is in the test.
-    fn refuse(&mut self, number: Number, task: &StartTask) {
+    fn refuse(&mut self, task: &StartTask) {
         let failure = Failure::new(
             "Weir.NoMock",
             format!(
@@ -269,7 +269,6 @@ impl<'a> Host<'a> {
                 task.state, task.resource, task.state
             ),
         );
-        let _ = number;
         self.arrange(0, 0, Event::Stop { failure });
     }
 
