@@ -77,7 +77,7 @@ pub struct Report {
 impl Report {
     /// The types of the history's events, in order.
     pub fn event_types(&self) -> Vec<String> {
-        self.history.iter().map(|event| event.what.type_name()).collect()
+        self.history.iter().map(HistoryEvent::type_name).collect()
     }
 }
 

@@ -169,13 +169,15 @@ pub(super) fn function_name(text: &str) -> Option<&str> {
 }
 
 /// What `lambda:invoke` answers when a function returned this.
-pub(super) fn invocation(payload: Value, request_id: &str) -> Value {
+pub(super) fn invocation(payload: &Value, request_id: &str) -> Value {
     let length = payload.to_string().len().to_string();
     let headers = json!({
         "Connection": "keep-alive",
         "Content-Length": length,
         "Content-Type": "application/json",
+        "Date": "Mon, 01 Jan 2024 00:00:00 GMT",
         "X-Amz-Executed-Version": "$LATEST",
+        "X-Amzn-Trace-Id": "root=1-00000000-000000000000000000000000;sampled=0",
         "x-amzn-Remapped-Content-Length": "0",
         "x-amzn-RequestId": request_id,
     });
