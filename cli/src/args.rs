@@ -2,6 +2,9 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are help texts")]
 
+pub mod filter;
+pub mod sm;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -33,6 +36,12 @@ pub enum Command {
     Dlq(Dlq),
     /// Check manifests without a cluster: schema, rules, references.
     Lint(Lint),
+    /// Try event patterns and filter policies on events.
+    #[command(subcommand)]
+    Filter(filter::Filter),
+    /// Try and check state machines (Amazon States Language).
+    #[command(subcommand)]
+    Sm(sm::StateMachines),
     /// Print versions: this program, and the runtime it can reach.
     Version(Version),
     /// Print a completion script for a shell.
