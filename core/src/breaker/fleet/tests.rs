@@ -110,10 +110,7 @@ fn runs_reach_every_state_and_use_every_probe() {
     }
     assert_eq!(most, 3);
     assert_eq!(states.len(), 3);
-    assert!(
-        admitted > 500 && refused > 500,
-        "{admitted} and {refused}"
-    );
+    assert!(admitted > 500 && refused > 500, "{admitted} and {refused}");
 }
 
 #[test]
