@@ -6,11 +6,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::functions::{function_name, invocation};
+use super::functions::{function_name, invocation, no_function};
 use super::mocks::{Answer, Mock};
 use super::read::{elements, read_items};
 use super::{Answers, Options, Report};
-use crate::definition::{Map, Pattern, Resource, StateKind, StateMachine, WorkflowType};
+use crate::definition::{
+    Integration, Map, Pattern, Resource, StateKind, StateMachine, WorkflowType,
+};
 use crate::machine::{
     About, Command, Environment, Event, Execution, Failure, HistoryEvent, Id, Limits, Outcome,
     ReadItems, StartChild, StartTask, WriteResults, step,
@@ -219,7 +221,14 @@ impl<'a> Host<'a> {
         let called = Resource::new(&task.resource);
         let is_invocation = function_name(&task.resource).is_none();
         let name = if is_invocation {
-            task.input["FunctionName"].as_str().and_then(function_name)
+            let invokes = matches!(
+                called.integration(),
+                Integration::Service { service, .. } if &**service == "lambda" || &**service == "aws-sdk:lambda"
+            );
+            task.input["FunctionName"]
+                .as_str()
+                .filter(|_| invokes)
+                .and_then(function_name)
         } else {
             function_name(&task.resource)
         };
@@ -230,6 +239,8 @@ impl<'a> Host<'a> {
             .and_then(|mocks| mocks.find(names, &mut self.calls))
             .cloned();
         let function = || {
+            let functions = self.answers.functions?;
+            let name = name?;
             let event = if is_invocation {
                 task.input
                     .get("Payload")
@@ -238,8 +249,9 @@ impl<'a> Host<'a> {
             } else {
                 (*task.input).clone()
             };
-            let (answer, after_seconds) =
-                self.answers.functions?.call(name?, &event, &request_id)?;
+            let (answer, after_seconds) = functions
+                .call(name, &event, &request_id)
+                .unwrap_or_else(|| (no_function(name, &request_id), 0));
             let answer = match answer {
                 Answer::Return(payload) if is_invocation => {
                     Answer::Return(invocation(&payload, &request_id))
