@@ -342,6 +342,30 @@ fn payload_templates_are_judged_place_by_place() {
 }
 
 #[test]
+fn a_name_and_the_same_name_with_a_path_do_not_stand_together() {
+    let definition = one(json!({"Type": "Pass", "Parameters": {"a": {"x": 1, "x.$": "$.y"}}}));
+    assert_eq!(
+        said(&definition),
+        [format!(
+            "{SCHEMA}: The fields 'x' and 'x.$' stand for the same name at /States/S/Parameters/a"
+        )]
+    );
+    // JSONata has no such names, and a result is taken as it stands.
+    assert!(
+        said(&one_jsonata(
+            json!({"Type": "Pass", "Output": {"x": 1, "x.$": "$.y"}})
+        ))
+        .is_empty()
+    );
+    assert!(
+        said(&one(
+            json!({"Type": "Pass", "Result": {"x": 1, "x.$": "$.y"}})
+        ))
+        .is_empty()
+    );
+}
+
+#[test]
 fn jsonata_expressions_are_parsed_with_the_definition() {
     let definition = one_jsonata(
         json!({"Type": "Pass", "Output": {"a": "{% 1 + %}", "b": ["{% 2", "fine", "{% 3 %}"]}}),
