@@ -2,13 +2,15 @@
 //!
 //! A line that is no case is answered by a line with an `error`; it never stops the others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::definition::WorkflowType;
 use crate::parse;
 use crate::problem::Rejection;
-use crate::simulate::{Answers, Behaviours, Functions, Mocks, Options, Report, simulate};
+use crate::simulate::{Answers, Behaviours, Functions, Mocks, Options, Report, alone, simulate};
 
 /// Longest line, in bytes: a definition, an input and mocks.
 pub const MAX_LINE_BYTES: usize = 8 * 1_048_576;
@@ -16,6 +18,9 @@ pub const MAX_LINE_BYTES: usize = 8 * 1_048_576;
 /// Answers `{id, definition, input, type, mocks?}` with `{id, status, output | error, cause, events}`,
 /// or with `rejected` where the definition is refused. `behaviours` are those of the functions that a
 /// case lists as `lambda_functions: [{name, handler}]`.
+///
+/// With `state` in the case that state is run by itself: its output is the answer's, and `next` is the
+/// state that it leads to, if it leads to one.
 pub fn test(line: &str, behaviours: Option<&Behaviours>) -> String {
     answer(line, |case| tested(case, behaviours))
 }
@@ -27,7 +32,15 @@ pub fn lint(line: &str) -> String {
 
 fn answer(line: &str, of: impl FnOnce(&Map<String, Value>) -> Result<Value, String>) -> String {
     let (id, result) = match read(line) {
-        Ok(case) => (case.get("id").cloned().unwrap_or_default(), of(&case)),
+        Ok(case) => {
+            let id = case.get("id").cloned().unwrap_or_default();
+            // Nothing in here panics on input; a library that did must not take the other cases along.
+            let result = catch_unwind(AssertUnwindSafe(|| of(&case)));
+            (
+                id,
+                result.unwrap_or_else(|_| Err("the case could not be judged".into())),
+            )
+        }
         Err(error) => (Value::Null, Err(error)),
     };
     let mut answer = Map::new();
@@ -105,7 +118,8 @@ fn tested(case: &Map<String, Value>, behaviours: Option<&Behaviours>) -> Result<
         workflow,
         ..options(case)?
     };
-    let machine = match definition(case, workflow)? {
+    let single = single_state(case)?;
+    let machine = match definition(single.as_ref().unwrap_or(case), workflow)? {
         Ok(machine) => machine,
         Err(rejection) => {
             return Ok(json!({
@@ -119,7 +133,14 @@ fn tested(case: &Map<String, Value>, behaviours: Option<&Behaviours>) -> Result<
         mocks: mocks.as_ref(),
         functions: functions.as_ref(),
     };
-    let mut told = report(simulate(&machine, input, &options, answers));
+    let ran = simulate(&machine, input, &options, answers);
+    let last = ran.last_state().map(str::to_owned);
+    let mut told = report(ran);
+    if let (Some(Value::String(state)), Some(last)) = (case.get("state"), last)
+        && last != *state
+    {
+        told["next"] = last.into();
+    }
     let unknown = mocks
         .map(|mocks| mocks.unknown(&machine))
         .unwrap_or_default();
@@ -133,6 +154,30 @@ fn tested(case: &Map<String, Value>, behaviours: Option<&Behaviours>) -> Result<
         told["warnings"] = warnings.collect::<Vec<_>>().into();
     }
     Ok(told)
+}
+
+/// The case with the one state that it asks for, if it does.
+fn single_state(case: &Map<String, Value>) -> Result<Option<Map<String, Value>>, String> {
+    let Some(state) = case.get("state").filter(|state| !state.is_null()) else {
+        return Ok(None);
+    };
+    let state = state
+        .as_str()
+        .ok_or("'state' must be the name of a state")?;
+    let given = case
+        .get("definition")
+        .ok_or("the case has no 'definition'")?;
+    let parsed;
+    let definition = match given {
+        Value::String(text) => {
+            parsed =
+                serde_json::from_str(text).map_err(|error| format!("'definition': {error}"))?;
+            &parsed
+        }
+        value => value,
+    };
+    let taken = alone(definition, state).map_err(|error| error.to_string())?;
+    Ok(Some(Map::from_iter([("definition".to_owned(), taken)])))
 }
 
 fn report(report: Report) -> Value {

@@ -378,6 +378,69 @@ fn a_case_has_its_own_mocks_and_options() {
 }
 
 #[test]
+fn a_state_can_be_run_by_itself() {
+    let definition = json!({"StartAt": "First", "States": {
+        "First": {"Type": "Wait", "Seconds": 5, "Next": "Choose"},
+        "Choose": {"Type": "Choice", "Choices": [{"Variable": "$.a", "NumericEquals": 1, "Next": "One"}], "Default": "Other"},
+        "One": {"Type": "Fail"}, "Other": {"Type": "Fail"}}});
+    let of = |input: Value| {
+        tested(&json!({"definition": definition, "state": "Choose", "input": input}))
+    };
+    let told = of(json!({"a": 1}));
+    assert_eq!(
+        (&told["status"], &told["next"], &told["output"]),
+        (&json!("SUCCEEDED"), &json!("One"), &json!({"a": 1}))
+    );
+    assert_eq!(of(json!({"a": 2}))["next"], "Other");
+    let told = tested(&json!({"definition": definition.to_string(), "state": "Fisrt"}));
+    assert_eq!(
+        told["error"],
+        "there is no state 'Fisrt'; did you mean 'First'?"
+    );
+}
+
+#[test]
+fn a_function_that_does_not_exist_is_not_found() {
+    let behaviours = weir_asl::simulate::Behaviours::from_json(
+        &json!({"h.py": {"returns": "the input event unchanged"}}),
+    )
+    .unwrap();
+    let of = |resource: &str, parameters: Value| -> Value {
+        let case = json!({"definition": alone(json!({"Resource": resource, "Parameters": parameters})), "lambda_functions": [{"name": "f", "handler": "h.py"}]});
+        serde_json::from_str(&batch::test(&case.to_string(), Some(&behaviours))).unwrap()
+    };
+    assert_eq!(
+        of("arn:aws:lambda:us-east-1:1:function:f", json!({"a": 1}))["output"],
+        json!({"a": 1})
+    );
+    assert_eq!(
+        of(
+            "arn:aws:states:::lambda:invoke",
+            json!({"FunctionName": "f", "Payload": 5})
+        )["output"]["Payload"],
+        5
+    );
+    assert_eq!(
+        of("arn:aws:lambda:us-east-1:1:function:g", json!({}))["error"],
+        "Lambda.ResourceNotFoundException"
+    );
+    assert_eq!(
+        of(
+            "arn:aws:states:::lambda:invoke",
+            json!({"FunctionName": "g"})
+        )["error"],
+        "Lambda.ResourceNotFoundException"
+    );
+    assert_eq!(
+        of(
+            "arn:aws:states:::sqs:sendMessage",
+            json!({"FunctionName": "f"})
+        )["error"],
+        "Weir.NoMock"
+    );
+}
+
+#[test]
 fn a_definition_may_be_given_as_text() {
     let text = alone(json!({})).to_string();
     assert_eq!(

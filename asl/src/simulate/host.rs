@@ -6,11 +6,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::functions::{function_name, invocation};
+use super::functions::{function_name, invocation, no_function};
 use super::mocks::{Answer, Mock};
 use super::read::{elements, read_items};
 use super::{Answers, Options, Report};
-use crate::definition::{Map, Pattern, Resource, StateKind, StateMachine, WorkflowType};
+use crate::definition::{
+    Integration, Map, Pattern, Resource, StateKind, StateMachine, WorkflowType,
+};
 use crate::machine::{
     About, Command, Environment, Event, Execution, Failure, HistoryEvent, Id, Limits, Outcome,
     ReadItems, StartChild, StartTask, WriteResults, step,
@@ -106,9 +108,9 @@ impl<'a> Host<'a> {
     fn report(self, outcome: &Outcome) -> Report {
         let (output, failure) = match outcome {
             Outcome::Succeeded(output) => (Some((**output).clone()), None),
-            Outcome::Failed(failure) | Outcome::TimedOut(failure) | Outcome::Aborted(failure) => {
-                (None, Some(failure))
-            }
+            Outcome::Failed(failure) | Outcome::Aborted(failure) => (None, Some(failure)),
+            // The status says it all: AWS gives no error to an execution whose time was up.
+            Outcome::TimedOut(_) => (None, None),
         };
         let text = |part: Option<&Arc<str>>| part.map(ToString::to_string);
         Report {
@@ -124,12 +126,12 @@ impl<'a> Host<'a> {
     fn about(&self, name: String, input: Arc<Value>) -> About {
         let machine = &self.options.machine_name;
         About {
-            id: format!("arn:aws:states:us-east-1:123456789012:execution:{machine}:{name}").into(),
+            id: format!("arn:aws:states:us-east-1:111111111111:execution:{machine}:{name}").into(),
             name: name.into(),
             input,
             start_time: self.now,
-            role: "arn:aws:iam::123456789012:role/simulation".into(),
-            machine_id: format!("arn:aws:states:us-east-1:123456789012:stateMachine:{machine}")
+            role: "arn:aws:iam::111111111111:role/simulation".into(),
+            machine_id: format!("arn:aws:states:us-east-1:111111111111:stateMachine:{machine}")
                 .into(),
             machine_name: machine.as_str().into(),
             is_express: self.options.workflow == WorkflowType::Express,
@@ -219,7 +221,14 @@ impl<'a> Host<'a> {
         let called = Resource::new(&task.resource);
         let is_invocation = function_name(&task.resource).is_none();
         let name = if is_invocation {
-            task.input["FunctionName"].as_str().and_then(function_name)
+            let invokes = matches!(
+                called.integration(),
+                Integration::Service { service, .. } if &**service == "lambda" || &**service == "aws-sdk:lambda"
+            );
+            task.input["FunctionName"]
+                .as_str()
+                .filter(|_| invokes)
+                .and_then(function_name)
         } else {
             function_name(&task.resource)
         };
@@ -230,6 +239,8 @@ impl<'a> Host<'a> {
             .and_then(|mocks| mocks.find(names, &mut self.calls))
             .cloned();
         let function = || {
+            let functions = self.answers.functions?;
+            let name = name?;
             let event = if is_invocation {
                 task.input
                     .get("Payload")
@@ -238,8 +249,9 @@ impl<'a> Host<'a> {
             } else {
                 (*task.input).clone()
             };
-            let (answer, after_seconds) =
-                self.answers.functions?.call(name?, &event, &request_id)?;
+            let (answer, after_seconds) = functions
+                .call(name, &event, &request_id)
+                .unwrap_or_else(|| (no_function(name, &request_id), 0));
             let answer = match answer {
                 Answer::Return(payload) if is_invocation => {
                     Answer::Return(invocation(&payload, &request_id))
@@ -422,7 +434,7 @@ impl<'a> Host<'a> {
         let prefix = part("Prefix").trim_end_matches('/');
         let separator = if prefix.is_empty() { "" } else { "/" };
         json!({
-            "MapRunArn": format!("arn:aws:states:us-east-1:123456789012:mapRun:{machine}/{run}"),
+            "MapRunArn": format!("arn:aws:states:us-east-1:111111111111:mapRun:{machine}/{run}"),
             "ResultWriterDetails": {
                 "Bucket": part("Bucket"),
                 "Key": format!("{prefix}{separator}{run}/manifest.json"),
