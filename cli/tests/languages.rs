@@ -38,7 +38,7 @@ const WAITS: &str = r#"{"StartAt": "Wait", "States": {
 
 #[test]
 fn a_machine_that_waits_for_a_year_is_tried_with_mocks() {
-    let mocks = r#"{"Charge": [{"error": "Busy", "cause": "later"}, {"return": {"paid": true}}]}"#;
+    let mocks = r#"{"Charge": [{"Throw": {"Error": "Busy", "Cause": "later"}}, {"Return": {"paid": true}}]}"#;
     let arguments = ["sm", "test", "-f", "-", "--mocks", mocks, "-o", "json"];
     let output = weir(&arguments, WAITS);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

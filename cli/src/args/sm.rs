@@ -23,7 +23,7 @@ Examples:
   weir sm test --batch cases.jsonl --functions behaviours.json > answers.jsonl
 
 A mock names a state, a resource or a function, and gives what it returns or how it fails, call after call:
-  {\"Charge\": [{\"error\": \"Payments.Busy\", \"cause\": \"try again\"}, {\"return\": {\"paid\": true}}]}
+  {\"Charge\": [{\"Throw\": {\"Error\": \"Busy\", \"Cause\": \"try again\"}}, {\"Return\": {\"paid\": true}}]}
 
 A case of --batch is one line of JSON: {\"id\", \"definition\", \"input\", \"type\", \"mocks\"?}. The answer is one
 line, in the same order: {\"id\", \"status\", \"output\" or \"error\" and \"cause\", \"events\", \"rejected\"?}.
@@ -45,6 +45,9 @@ pub struct StateMachineTest {
     /// What tasks answer: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub mocks: Option<String>,
+    /// Run only this state, with the input as its input.
+    #[arg(long, value_name = "NAME")]
+    pub state: Option<String>,
     /// Run it by the rules of express workflows.
     #[arg(long)]
     pub express: bool,
@@ -55,7 +58,7 @@ pub struct StateMachineTest {
     #[arg(long, value_name = "TIME")]
     pub start_time: Option<String>,
     /// Answer many cases, one a line; `-` is standard input.
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["filename", "input", "mocks", "express", "seed", "start_time"])]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["filename", "input", "mocks", "state", "express", "seed", "start_time"])]
     pub batch: Option<PathBuf>,
     /// Behaviours of the functions that cases list as lambda_functions.
     #[arg(long, value_name = "FILE", requires = "batch")]

@@ -36,6 +36,9 @@ fn test(arguments: &StateMachineTest) -> Result<(), Failure> {
             case.insert(field.to_owned(), json_value(field, given)?);
         }
     }
+    if let Some(state) = &arguments.state {
+        case.insert("state".to_owned(), state.as_str().into());
+    }
     let mut options = json!({ "seed": arguments.seed });
     if let Some(time) = &arguments.start_time {
         options["startTime"] = time.as_str().into();
@@ -144,7 +147,7 @@ fn json_value(field: &str, given: &str) -> Result<Value, Failure> {
 
 fn show_execution(document: &Value) -> String {
     let mut rows = vec![vec!["status".to_owned(), plain(&document["status"])]];
-    for field in ["output", "error", "cause"] {
+    for field in ["output", "next", "error", "cause"] {
         if let Some(value) = document.get(field) {
             rows.push(vec![field.to_owned(), plain(value)]);
         }
