@@ -16,7 +16,7 @@ use super::open::{Opened, Token};
 use crate::error::BrokerError;
 use crate::fifo::{TurnLease, TurnMessage};
 
-/// A turn goes on with its group for so long, then others get theirs.
+/// A turn goes on with its group for so long before others that wait get theirs.
 const SHARE: Duration = Duration::from_millis(500);
 /// And for at most so many messages.
 const MOST_IN_A_ROW: usize = 256;
@@ -32,6 +32,9 @@ enum Ending {
 }
 
 struct Progress {
+    /// Since when it has its share, and how many messages it has had of it.
+    began: Instant,
+    handed: usize,
     note: Note,
     /// Where the note is written; 0 for nowhere.
     written: u64,
@@ -43,7 +46,6 @@ struct Progress {
     ahead: VecDeque<Held>,
     /// Sequence of the last message that was read.
     last: u64,
-    handed: usize,
     ended: Option<Ending>,
 }
 
@@ -51,7 +53,6 @@ struct Progress {
 pub(super) struct NatsTurn {
     fifo: Fifo,
     token: Token,
-    began: Instant,
     progress: Mutex<Progress>,
 }
 
@@ -62,8 +63,8 @@ impl NatsTurn {
         Self {
             fifo,
             token,
-            began: Instant::now(),
             progress: Mutex::new(Progress {
+                began: Instant::now(),
                 note: opened.note,
                 written: opened.written,
                 front: opened.front,
@@ -317,10 +318,14 @@ impl TurnLease for NatsTurn {
         let mut progress = self.held().await?;
         if progress.held.is_empty() {
             self.tidy(&mut progress).await?;
-            if self.began.elapsed() >= SHARE || progress.handed >= MOST_IN_A_ROW {
-                self.fifo.requeue(&self.token).await?;
-                progress.ended = Some(Ending::NoMore);
-                return Ok(None);
+            if progress.began.elapsed() >= SHARE || progress.handed >= MOST_IN_A_ROW {
+                if self.fifo.turns().await?.num_pending > 0 {
+                    self.fifo.requeue(&self.token).await?;
+                    progress.ended = Some(Ending::NoMore);
+                    return Ok(None);
+                }
+                progress.began = Instant::now();
+                progress.handed = 0;
             }
             if progress.ahead.is_empty() {
                 self.read_on(&mut progress).await?;

@@ -62,18 +62,24 @@ pub async fn fifo_a_dead_lettered_group_takes_what_follows(mut ground: Ground) {
     turn.lease.dead_letter_group(&death).await.unwrap();
     here.publish("a", ids("a", 40..45)).await;
     here.publish("b", ids("b", 1..3)).await;
-    let watching = async {
-        let mut handled = Vec::new();
-        while handled.len() < 2 {
-            let turn = next(&mut turns).await;
-            assert_eq!(turn.group, "b");
-            handled.extend(handle_all(turn).await);
-            turns.want(1);
+    let mut handled = Vec::new();
+    let settled = depth_becomes(&here.work, |depth| {
+        (depth.dead, depth.ready, depth.in_flight) == (44, 0, 0)
+    });
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            turn = turns.next() => {
+                let turn = turn.unwrap().unwrap();
+                assert_eq!(turn.group, "b");
+                handled.extend(handle_all(turn).await);
+                turns.want(1);
+            }
+            _ = &mut settled => break,
         }
-        none(&mut turns).await;
-    };
-    let settled = depth_becomes(&here.work, |depth| depth.dead == 44);
-    futures::future::join(watching, settled).await;
+    }
+    assert_eq!(handled.last().unwrap(), "b-2");
+    none(&mut turns).await;
     assert_eq!(letters(&here).await, ids("a", 1..45));
     let first = here.work.dead_letter("a-1").await.unwrap().unwrap();
     assert_eq!(first.letter.failure, death);
@@ -110,13 +116,11 @@ pub async fn fifo_a_redriven_group_keeps_its_order(mut ground: Ground) {
         turn = next(&mut turns).await;
     }
     turn.lease.dead_letter_group(&failure(3)).await.unwrap();
-    tokio::select! {
-        came = turns.next() => { handle_all(came.unwrap().unwrap()).await; }
-        _ = depth_becomes(&here.work, |depth| depth.dead == 10) => {}
-    }
-    tokio::select! {
-        came = turns.next() => { handle_all(came.unwrap().unwrap()).await; }
-        _ = depth_becomes(&here.work, |depth| depth.dead == 10) => {}
+    loop {
+        tokio::select! {
+            came = turns.next() => drop(handle_all(came.unwrap().unwrap()).await),
+            _ = depth_becomes(&here.work, |depth| depth.dead == 10) => break,
+        }
     }
     assert_eq!(here.fifo.redrive_group("a").await.unwrap(), 10);
     assert_eq!(here.fifo.redrive_group("nothing").await.unwrap(), 0);
@@ -127,11 +131,13 @@ pub async fn fifo_a_redriven_group_keeps_its_order(mut ground: Ground) {
 
     // Single dead letters of a group that went on.
     here.publish("c", ids("c", 0..4)).await;
+    turns.want(5);
     let turn = next(&mut turns).await;
     turn.lease.dead_letter(&failure(1)).await.unwrap();
     turn.lease.dead_letter(&failure(1)).await.unwrap();
+    turns.stop().await;
+    assert!(turns.next().await.unwrap().is_none());
     turn.lease.end().await.unwrap();
-    drop(turns);
     assert_eq!(here.fifo.redrive_group("c").await.unwrap(), 2);
     let mut turns = here.turns(1).await;
     let turn = next(&mut turns).await;

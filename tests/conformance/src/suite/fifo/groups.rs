@@ -135,7 +135,10 @@ pub async fn fifo_a_delay_holds_its_group_and_no_slot(mut ground: Ground) {
         .unwrap();
     here.publish("late", ids("late", 1..3)).await;
     let mut turns = here.turns(5).await;
-    depth_becomes(&here.work, |depth| depth.delayed == 1).await;
+    tokio::select! {
+        came = next(&mut turns) => panic!("{came:?}"),
+        _ = depth_becomes(&here.work, |depth| depth.delayed == 1) => {}
+    }
     here.publish("now", ids("now", 0..1)).await;
     let first = next(&mut turns).await;
     assert_eq!(first.group, "now");
