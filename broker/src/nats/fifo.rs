@@ -39,8 +39,8 @@ use weir_core::message::Message;
 use weir_core::names::token;
 
 use self::note::Note;
-use super::api::{Done, PubAck};
-use super::codec::{DUE, put};
+use super::api::{Done, Failure, PubAck};
+use super::codec::{DUE, Raw, put};
 use super::commit::{last, no_stream};
 use super::connection::parse;
 use super::queue::{Shared, due};
@@ -128,7 +128,7 @@ impl Fifo {
         match stored {
             Ok(ack) => Ok(Some(ack.seq)),
             Err(failure) if failure.is_wrong_sequence() => Ok(None),
-            Err(failure) => Err(no_stream(connection, &self.shared.names.stream, failure).await),
+            Err(failure) => Err(self.told(failure).await),
         }
     }
 
@@ -143,19 +143,13 @@ impl Fifo {
             .await
         {
             Ok(_) => Ok(()),
-            Err(failure) => {
-                let (connection, stream) = (&self.shared.connection, &self.shared.names.stream);
-                Err(no_stream(connection, stream, failure).await)
-            }
+            Err(failure) => Err(self.told(failure).await),
         }
     }
 
     /// What is known of a group and where that is written, from the leader.
     async fn note(&self, name: &str) -> Result<(Note, u64), BrokerError> {
-        let names = &self.shared.names;
-        let stored = last(&self.shared.connection, &names.stream, &names.note(name))
-            .await
-            .map_err(|failure| failure.told(&names.shown()))?;
+        let stored = self.last_of(&self.shared.names.note(name)).await?;
         Ok(stored.map_or_else(Default::default, |raw| {
             (Note::read(&raw.body), raw.sequence)
         }))
@@ -204,7 +198,20 @@ impl Fifo {
         };
         match stored {
             Ok(_) => Ok(()),
-            Err(failure) => Err(no_stream(connection, &names.stream, failure).await),
+            Err(failure) => Err(self.told(failure).await),
+        }
+    }
+
+    /// What a failure to ask the queue's stream means: a server that starts is no missing stream.
+    async fn told(&self, failure: Failure) -> BrokerError {
+        no_stream(&self.shared.connection, &self.shared.names.stream, failure).await
+    }
+
+    /// The last message of a subject, from the leader.
+    async fn last_of(&self, subject: &str) -> Result<Option<Raw>, BrokerError> {
+        match last(&self.shared.connection, &self.shared.names.stream, subject).await {
+            Ok(found) => Ok(found),
+            Err(failure) => Err(self.told(failure).await),
         }
     }
 

@@ -5,9 +5,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use weir_core::message::Message;
 
-use super::super::api::{Failure, MessageAnswer, NO_MESSAGE};
+use super::super::api::{MessageAnswer, NO_MESSAGE};
 use super::super::codec::{DUE, Raw, pairs, value};
-use super::super::commit::last;
 use super::Fifo;
 use super::note::Note;
 use crate::error::BrokerError;
@@ -67,7 +66,7 @@ impl Fifo {
         {
             Ok(answer) => Ok(Some(answer.message.into())),
             Err(failure) if failure.code() == NO_MESSAGE => Ok(None),
-            Err(failure) => Err(failure.told(&self.shared.names.shown())),
+            Err(failure) => Err(self.told(failure).await),
         }
     }
 
@@ -119,11 +118,8 @@ impl Fifo {
 
     /// Whether a turn is the only one of its group, as the leader knows it.
     pub(super) async fn is_alone(&self, name: &str, sequence: u64) -> Result<bool, BrokerError> {
-        let names = &self.shared.names;
-        let subject = names.turn(name);
-        let newest = last(&self.shared.connection, &names.stream, &subject)
-            .await
-            .map_err(|failure| failure.told(&names.shown()))?;
+        let subject = self.shared.names.turn(name);
+        let newest = self.last_of(&subject).await?;
         if newest.is_none_or(|newest| newest.sequence != sequence) {
             return Ok(false);
         }
@@ -144,15 +140,7 @@ impl Fifo {
         let connection = &self.shared.connection;
         let answer = match connection.request(OPERATION, &api, None, body).await {
             Ok(answer) => answer,
-            Err(Failure::NoResponders) => {
-                return Err(super::super::commit::no_stream(
-                    connection,
-                    &names.stream,
-                    Failure::NoResponders,
-                )
-                .await);
-            }
-            Err(failure) => return Err(failure.told(&names.shown())),
+            Err(failure) => return Err(self.told(failure).await),
         };
         match answer.status.map(|status| status.as_u16()) {
             None => {}

@@ -262,7 +262,13 @@ impl TurnLease for NatsTurn {
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {
-        drop(self.held().await?);
+        let mut progress = self.held().await?;
+        // Who holds the group for redriving waits until this was asked.
+        if self.fifo.note(&self.token.name).await?.1 != progress.written {
+            progress.ended = Some(Ending::Lost);
+            return Err(self.over());
+        }
+        drop(progress);
         self.token.extend().await
     }
 
@@ -362,11 +368,7 @@ impl TurnLease for NatsTurn {
             self.write(&mut progress, note).await?;
         }
         self.tidy(&mut progress).await?;
-        // What the server has forgotten is deliverable already.
-        self.token
-            .receipt
-            .say_if_known("give back turn", "-NAK")
-            .await?;
+        self.fifo.requeue(&self.token).await?;
         progress.ended = Some(Ending::LetGo);
         Ok(())
     }

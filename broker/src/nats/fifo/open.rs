@@ -17,6 +17,7 @@ use super::lease::NatsTurn;
 use super::note::{Note, Standing, judge};
 use crate::error::BrokerError;
 use crate::fifo::{MOST_AHEAD, Turn};
+use crate::task;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -91,8 +92,11 @@ pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, suspect: bool) -> Option<Tak
         // The server's clock began when it sent; ours must end first.
         until: Mutex::new(Instant::now() + fifo.lease * 9 / 10),
     };
-    let fifo = fifo.clone();
-    Some(Taken::Check(Box::pin(open(fifo, token))))
+    // A task, so that it goes on while nobody waits for turns.
+    let opening = task::start(open(fifo.clone(), token));
+    Some(Taken::Check(Box::pin(async move {
+        opening.await.ok().flatten()
+    })))
 }
 
 /// Opens a turn, for as long as its lease lasts.

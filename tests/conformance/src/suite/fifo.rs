@@ -135,6 +135,9 @@ pub async fn handle_all(turn: Turn) -> Vec<String> {
         persist(|| turn.lease.begin()).await;
         handled.extend(messages.iter().map(|held| held.message.id.clone()));
         persist(|| turn.lease.ack(messages.len())).await;
+        if handled.len().is_multiple_of(16) {
+            persist(|| turn.lease.extend()).await;
+        }
         match persist(|| turn.lease.more()).await {
             Some(next) => messages = next,
             None => return handled,
