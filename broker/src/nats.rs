@@ -16,11 +16,13 @@ mod codec;
 mod commit;
 mod connection;
 mod consume;
+mod fifo;
 mod group;
 mod permit;
 mod pull;
 mod queue;
 mod read;
+mod receipt;
 mod recent;
 mod redelivery;
 mod settle;
@@ -40,6 +42,7 @@ use weir_core::config::BusConfig;
 use self::api::{AccountInfo, Failure};
 use self::codec::RESERVE;
 use self::connection::Connection;
+use self::fifo::Fifo;
 use self::queue::{NatsQueue, Shared};
 use self::topology::Names;
 use crate::clock::Clock;
@@ -144,10 +147,15 @@ impl Transport for NatsTransport {
         let lease = Duration::from_secs(u64::from(queue.config.lease_seconds.max(1)));
         let outstanding = u64::from(queue.config.limit) * u64::from(queue.config.batch_max.max(1));
         let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
+        let fifo = queue.config.fifo.as_ref().map(|_| {
+            let fifo = Fifo::new(Arc::clone(&shared), &queue.config);
+            Arc::new(fifo)
+        });
         Arc::new(NatsQueue {
             shared,
             lease,
             outstanding,
+            fifo,
         })
     }
 

@@ -122,7 +122,7 @@ impl Shared {
     }
 
     /// Reads at most `limit` messages of a subject after a position, in order.
-    async fn read(
+    pub(crate) async fn read(
         &self,
         stream: &str,
         subject: &str,
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// One request, and whether there is more behind it.
-    async fn read_once(
+    pub(crate) async fn read_once(
         &self,
         stream: &str,
         subject: &str,
@@ -257,7 +257,7 @@ fn is_gone(failure: &Failure) -> bool {
 }
 
 /// Cuts a page from what was read.
-fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
+pub(crate) fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = if more {
