@@ -9,9 +9,8 @@ use weir_core::config::{
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_crds::conditions::Reason;
-use weir_crds::queueconsumer::{AllowedFrom, AllowedNamespaces};
 use weir_crds::shared::{
-    self, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
+    self, AllowedFrom, AllowedNamespaces, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
 };
 
 use crate::bus::{self, Bus};
@@ -121,7 +120,7 @@ pub fn resolve(
         identity: identity.clone(),
         queue: QueueConfig {
             limit: delivery.concurrency.max,
-            batch_max: delivery.batch.max_messages,
+            batch_max: delivery.batch_max,
             lease_seconds: LEASE_SECONDS,
             replicas: bus.replicas,
             capacity: CAPACITY,
@@ -140,7 +139,7 @@ pub fn resolve(
                 Some(_) => per_replica(delivery),
                 None => delivery.concurrency.max.clamp(1, PER_RUNTIME),
             },
-            batch_window_seconds: delivery.batch.window_seconds,
+            batch_window_seconds: delivery.batch_window_seconds,
             retry: retry(delivery.retry, max_age_seconds),
             paused: delivery.paused,
         },
