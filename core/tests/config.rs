@@ -161,6 +161,7 @@ fn queue() -> impl Strategy<Value = QueueConfig> {
             replicas: numbers[3],
             capacity,
             dead_letter_retention_seconds: retention,
+            fifo: None,
         }
     })
 }
