@@ -73,6 +73,7 @@ mod tests {
             accepted_at: Timestamp::UNIX_EPOCH,
             headers: pairs.collect(),
             body: Bytes::copy_from_slice(body),
+            group: None,
         };
         let object = ObjectKey::new(Kind::FifoConsumer, "shop", "ledger");
         document(&object, &message)

@@ -6,7 +6,7 @@
 //! 1. what its sender wrote into the header `weir-group`;
 //! 2. what `spec.groupBy` of the object makes of the message: the value of a header, or the result of
 //!    a JSONata expression over its [`event`](crate::event);
-//! 3. without `groupBy`, [`ONLY`]: all of them are one group.
+//! 3. without `groupBy`, none, and all messages without a group are one group.
 //!
 //! # Which texts are groups
 //! 1 to [`LONGEST`] bytes of visible ASCII, `!` to `~` (aws-semantics 5.1.11), compared byte by byte.
@@ -28,9 +28,6 @@ use crate::publish::GROUP;
 
 /// Longest group, in bytes (aws-semantics 5.1.11).
 pub const LONGEST: usize = 128;
-
-/// The group of messages that have none.
-pub const ONLY: &str = "default";
 
 /// Longest piece of an error of the expression engine that is told to a sender, in bytes.
 const LONGEST_WHY: usize = 256;
@@ -100,6 +97,9 @@ pub enum InvalidGroup {
         /// What the engine said, one line.
         why: String,
     },
+    /// The expression took too long, which can be the fault of a busy machine.
+    #[error("spec.groupBy took too long for this message; send it again later, or in a simpler form")]
+    TookTooLong,
     /// The expression itself cannot be used. Not the sender's fault.
     #[error("spec.groupBy of the object cannot be used; its owner must correct it")]
     NotConfigured,
@@ -127,16 +127,16 @@ impl InvalidGroup {
             | Self::Character { .. }
             | Self::Type { .. } => "InvalidGroup",
             Self::Failed { .. } => "GroupFailed",
+            Self::TookTooLong => "GroupTookTooLong",
             Self::NotConfigured => "NotConfigured",
         }
     }
 
     /// The status to answer with: 400, or 503 where the sender can do nothing about it.
     pub fn status(&self) -> u16 {
-        if *self == Self::NotConfigured {
-            503
-        } else {
-            400
+        match self {
+            Self::NotConfigured | Self::TookTooLong => 503,
+            _ => 400,
         }
     }
 }
@@ -313,6 +313,7 @@ mod tests {
         );
         assert_eq!((error.status(), error.reason()), (400, "GroupFailed"));
         assert_eq!(InvalidGroup::NotConfigured.status(), 503);
+        assert_eq!(InvalidGroup::TookTooLong.status(), 503);
     }
 
     proptest! {
