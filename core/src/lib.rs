@@ -6,7 +6,7 @@
 //!
 //! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
 //! [`publish`], [`event`], [`group`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
-//! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed.
+//! before a call, [`batch`], [`decide`] and [`fifo`] after it, [`retry`] and [`dead_letter`] when it failed.
 //! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
 
@@ -19,6 +19,7 @@ pub mod decide;
 pub mod dedup;
 mod encoding;
 pub mod event;
+pub mod fifo;
 pub mod gate;
 pub mod group;
 pub mod headers;

@@ -86,8 +86,8 @@ pub struct OrderedStatus {
     #[schemars(range(min = 0, max = COUNT))]
     pub groups: Option<u64>,
 
-    /// Groups that stopped after a message could not be handled and wait for a human, at least 0. Only
-    /// with `whenExhausted: BlockGroup`.
+    /// Groups that stopped after a message could not be handled and wait for a human, at least 0: those
+    /// that `whenExhausted` blocked or gave up as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = COUNT))]
     pub blocked_groups: Option<u64>,
