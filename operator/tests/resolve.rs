@@ -159,7 +159,6 @@ fn what_this_version_lacks_is_refused_and_never_ignored() {
     );
     for kind in [
         "Function",
-        "FifoConsumer",
         "Notifier",
         "Router",
         "FanOut",
