@@ -274,7 +274,7 @@ pub enum StateKind {
     /// Passes its input on, or a fixed result.
     Pass {
         /// `Result`: taken literally; nothing in it is evaluated (aws-semantics 10.3.2).
-        result: Option<Value>,
+        result: Option<Arc<Value>>,
     },
     /// Calls something.
     Task(Box<Task>),

@@ -24,6 +24,7 @@ mod document;
 mod functions;
 mod guard;
 mod inspect;
+mod stray;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub struct Expression {
     source: Arc<str>,
     program: Arc<AstNode>,
     needs: inspect::Needs,
+    stray: Vec<String>,
 }
 
 impl fmt::Debug for Expression {
@@ -178,16 +180,23 @@ impl Expression {
         let program = jsonata_core::parser::parse(source)
             .map_err(|error| ParseExpressionError::LeaveSyntax(error.to_string()))?;
         let needs = inspect::needs(&program)?;
+        let stray = stray::names(&program);
         Ok(Self {
             source: source.into(),
             program: Arc::new(guard::guarded(program)),
             needs,
+            stray,
         })
     }
 
     /// What stands between the delimiters, without the spaces around it.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The names the expression reads at its top level, where nothing has names: `phone` instead of `$states.input.phone`.
+    pub fn stray_names(&self) -> impl Iterator<Item = &str> {
+        self.stray.iter().map(String::as_str)
     }
 
     /// The names of variables the expression mentions, `$states` and its own ones among them.

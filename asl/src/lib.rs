@@ -7,6 +7,7 @@
 pub mod definition;
 pub mod intrinsic;
 pub mod jsonata;
+pub mod machine;
 pub mod parse;
 pub mod path;
 pub mod problem;

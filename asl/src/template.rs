@@ -98,6 +98,8 @@ pub enum EvaluateTemplateError {
         field: String,
         /// What the path was applied to, as JSON.
         input: String,
+        /// What is missing, in the words of the path library.
+        detail: String,
     },
     /// A path has no value for another reason: `States.Runtime`.
     #[error(
@@ -167,6 +169,14 @@ impl Template {
         }
     }
 
+    /// The expression, if the template is nothing but one.
+    pub fn as_expression(&self) -> Option<&Expression> {
+        match &self.node {
+            Node::Expression(expression) => Some(expression),
+            _ => None,
+        }
+    }
+
     /// The fields of a template that is an object, so that they can be evaluated one by one.
     pub fn keys(&self) -> Vec<&str> {
         match &self.node {
@@ -202,7 +212,8 @@ pub fn evaluate_path(
 ) -> Result<Value, EvaluateTemplateError> {
     match path.evaluate(scope) {
         Ok(value) => Ok(value.into_owned()),
-        Err(EvaluatePathError::NotFound { .. }) => Err(EvaluateTemplateError::MissPath {
+        Err(EvaluatePathError::NotFound { detail }) => Err(EvaluateTemplateError::MissPath {
+            detail,
             path: path.source().to_owned(),
             field: field.to_owned(),
             input: match path.root() {

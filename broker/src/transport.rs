@@ -102,6 +102,12 @@ pub async fn connect(
     Ok(match bus {
         BusConfig::Nats { .. } => Arc::new(NatsTransport::connect(bus, clock).await?),
         BusConfig::Memory {} => MemoryBroker::new(clock),
+        BusConfig::RabbitMq { .. } => {
+            return Err(BrokerError::Unsupported {
+                server: "rabbitmq".to_owned(),
+                why: "this build has no transport for it".to_owned(),
+            });
+        }
     })
 }
 

@@ -53,8 +53,91 @@ pub enum BusConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
     },
+    /// RabbitMQ, 4.0 or newer.
+    #[serde(rename_all = "camelCase")]
+    RabbitMq {
+        /// Mounted file that holds `amqp://user:password@host:port/vhost`, or `amqps://...`.
+        uri_file: String,
+        /// `http://host:15672`; by default port 15672 of the host in the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        management_url: Option<String>,
+        /// Virtual host; by default the one in the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vhost: Option<String>,
+        /// Mounted CA certificate; the system's roots otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca_file: Option<String>,
+        /// Where keyed state lives, which RabbitMQ has not: always [`BusConfig::Nats`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<Box<BusConfig>>,
+    },
     /// Inside this process: `weir run` and tests. Lost when it ends.
     Memory {},
+}
+
+impl BusConfig {
+    /// The same bus with every path of a mounted file replaced.
+    #[must_use]
+    pub fn with_files(&self, replace: &dyn Fn(&str) -> String) -> Self {
+        let all = |file: &Option<String>| file.as_deref().map(replace);
+        match self {
+            Self::Nats {
+                servers,
+                credentials_file,
+                ca_file,
+            } => Self::Nats {
+                servers: servers.clone(),
+                credentials_file: all(credentials_file),
+                ca_file: all(ca_file),
+            },
+            Self::RabbitMq {
+                uri_file,
+                management_url,
+                vhost,
+                ca_file,
+                state,
+            } => Self::RabbitMq {
+                uri_file: replace(uri_file),
+                management_url: management_url.clone(),
+                vhost: vhost.clone(),
+                ca_file: all(ca_file),
+                state: state
+                    .as_ref()
+                    .map(|state| Box::new(state.with_files(replace))),
+            },
+            Self::Memory {} => Self::Memory {},
+        }
+    }
+
+    /// Every mounted file that it names.
+    pub fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Nats {
+                credentials_file,
+                ca_file,
+                ..
+            } => [credentials_file, ca_file]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+            Self::RabbitMq {
+                uri_file,
+                ca_file,
+                state,
+                ..
+            } => std::iter::once(uri_file.as_str())
+                .chain(ca_file.as_deref())
+                .chain(state.iter().flat_map(|state| state.files()))
+                .collect(),
+            Self::Memory {} => Vec::new(),
+        }
+    }
+
+    /// Whether identities can be remembered: RabbitMQ alone has no keyed state.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Self::RabbitMq { state: None, .. })
+    }
 }
 
 /// The queue of one object: what broker topology is made from.

@@ -74,6 +74,33 @@ fn what_version_1_left_out_has_the_value_it_had_then() {
 }
 
 #[test]
+fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
+    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","caFile":"/a/ca","state":
+        {"nats":{"servers":["nats://n:4222"],"credentialsFile":"/a/creds"}}}}"#;
+    let bus: BusConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(bus.files(), ["/a/uri", "/a/ca", "/a/creds"]);
+    let moved = bus.with_files(&|file| file.replace("/a/", "/b/"));
+    assert_eq!(moved.files(), ["/b/uri", "/b/ca", "/b/creds"]);
+    let again: BusConfig = serde_json::from_str(&serde_json::to_string(&bus).unwrap()).unwrap();
+    assert_eq!(again, bus);
+    assert!(bus.remembers());
+    let BusConfig::RabbitMq {
+        uri_file, ca_file, ..
+    } = bus
+    else {
+        panic!("read as {bus:?}");
+    };
+    let alone = BusConfig::RabbitMq {
+        uri_file,
+        management_url: None,
+        vhost: None,
+        ca_file,
+        state: None,
+    };
+    assert!(!alone.remembers());
+}
+
+#[test]
 fn an_unknown_field_is_refused_and_named_wherever_it_is() {
     for before in [
         "\"version\"",

@@ -33,6 +33,8 @@ pub const DIRECTORY: &str = r"^(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)+$";
 pub const IMAGE: &str = r"^[^\s]+$";
 /// URL of a NATS server.
 pub const SERVER: &str = r"^(nats|tls)://[^\s/?#]+$";
+/// Scheme, host and port of an HTTP server.
+pub const ORIGIN: &str = r"^https?://[^\s/?#@]+/?$";
 /// A host name, with or without a wildcard in front.
 pub const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Where the group of a message comes from: an expression, or `header:` with a name.
@@ -110,6 +112,9 @@ pub fn pattern_hint(pattern: &str) -> Option<&'static str> {
         DIRECTORY => "an absolute path without `..` and without `/` at the end, as in `/var/cache`",
         IMAGE => "an image without spaces, as in `registry.example/acme/billing:1.4`",
         SERVER => "a URL as in `nats://nats.nats:4222` or `tls://nats.example.com:4222`",
+        ORIGIN => {
+            "the address of a server as in `http://rmq.shop:15672`, without credentials and path"
+        }
         HOST => "a host name in lower case, as in `hooks.example.com` or `*.example.com`",
         GROUP_BY => {
             "a JSONata expression as in `{% data.accountId %}`, or the name of a header as in `header: x-group`"

@@ -96,6 +96,15 @@ pub fn resolve(
 ) -> Result<Resolved, Rejected> {
     refuse_unsupported(delivery)?;
     let bus = bus::choose(delivery.bus, &identity.key.namespace, world)?;
+    if intake.deduplicate.is_some() && !bus.config.remembers() {
+        return Err(Rejected::new(
+            Reason::Unsupported,
+            format!(
+                "spec.deduplicate: RabbitMQ cannot remember identities; add spec.state (NATS) to MessageBus {}, or remove the field",
+                bus.name
+            ),
+        ));
+    }
     let (target, handler, handler_ref) = match (delivery.handler, delivery.to) {
         (Some(handler), None) => {
             let resolved = resolve_handler(identity, handler, delivery, world)?;

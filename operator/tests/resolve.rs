@@ -24,6 +24,10 @@ const BUSES: &str = r#"
 ---
 {kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: both, namespace: shop}, spec: {memory: {}, nats: {servers: ["nats://n:4222"]}}}
 ---
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: rabbit, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}, tls: {caSecret: {name: ca, key: ca.crt}}, replicas: 1}}}
+---
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: remembering, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}}, state: {nats: {servers: ["nats://n:4222"], credentialsSecret: {name: creds, key: user.creds}}}}}
+---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: own, namespace: shop}, spec: {to: {url: "http://a"}}}
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: closed, namespace: other}, spec: {to: {url: "http://a"}}}
@@ -237,6 +241,40 @@ fn the_bus_is_the_named_one_else_the_default_else_the_operators() {
         unnamed.decide(&bare).unwrap().bus.name,
         Name::new("weir-system", "nats")
     );
+}
+
+#[test]
+fn rabbitmq_is_reached_by_files_and_remembers_only_with_a_state() {
+    let on = |bus: &str| json!({ "bus": bus, "to": { "url": "http://a" } });
+    let bus = decide(&queue(on("rabbit"))).unwrap().bus;
+    let folder = "/etc/weir/bus/shop.rabbit";
+    assert_eq!(
+        bus.config.files(),
+        [format!("{folder}/uri/uri"), format!("{folder}/ca/ca.crt")]
+    );
+    assert_eq!(bus.replicas, 1);
+
+    let deduplicated = |bus: &str| {
+        let mut spec = on(bus);
+        spec["deduplicate"] = json!({ "by": "ContentHash" });
+        queue(spec)
+    };
+    rejected(
+        &deduplicated("rabbit"),
+        Reason::Unsupported,
+        "add spec.state (NATS) to MessageBus shop/rabbit",
+    );
+    let bus = decide(&deduplicated("remembering")).unwrap().bus;
+    let folder = "/etc/weir/bus/shop.remembering";
+    assert_eq!(
+        bus.config.files(),
+        [
+            format!("{folder}/uri/uri"),
+            format!("{folder}/state-credentials/user.creds")
+        ]
+    );
+    let mounted: Vec<String> = bus.secrets.iter().map(|secret| secret.file()).collect();
+    assert_eq!(mounted, bus.config.files(), "every file is mounted");
 }
 
 #[test]

@@ -19,11 +19,12 @@ pub struct Map {
     pub item_selector: Option<Template>,
     /// `MaxConcurrency` or its path; 0, the default, is as many as the mode allows.
     pub max_concurrency: Option<Source<u64>>,
-    /// `ItemReader`; distributed only.
+    /// `ItemReader`. AWS has it, the batcher and the writer in distributed mode only; the open
+    /// specification of the language has them in every Map, and so have we.
     pub reader: Option<Reader>,
-    /// `ItemBatcher`; distributed only.
+    /// `ItemBatcher`.
     pub batcher: Option<Batcher>,
-    /// `ResultWriter`; distributed only.
+    /// `ResultWriter`.
     pub writer: Option<Writer>,
     /// `ToleratedFailureCount` or its path: the Map fails when more iterations than this failed.
     pub tolerated_failure_count: Option<Source<u64>>,

@@ -30,9 +30,6 @@ pub(super) const FIELDS: &[&str] = &[
     "ToleratedFailurePercentagePath",
 ];
 
-/// Fields that only a distributed Map can honour.
-const DISTRIBUTED: &[&str] = &["ItemBatcher", "ItemReader", "ResultWriter"];
-
 const PROCESSOR: &[&str] = &["Comment", "ProcessorConfig", "StartAt", "States"];
 const MAX_LABEL: usize = 40;
 const MAX_ITEMS: u64 = 100_000_000;
@@ -77,21 +74,11 @@ pub(super) fn map(
         noted.flows.push(outline);
         flow
     });
-    match mode {
-        Mode::Inline => {
-            for name in DISTRIBUTED.iter().filter(|name| fields.has(name)) {
-                fields.problem(format!(
-                    "Field '{name}' is only supported by a Map state with \"ProcessorConfig\": \
-                     {{\"Mode\": \"DISTRIBUTED\"}}"
-                ));
-            }
+    if let Mode::Distributed(_) = mode {
+        if workflow == WorkflowType::Express {
+            fields.problem("Express state machine does not support distributed Map states");
         }
-        Mode::Distributed(_) => {
-            if workflow == WorkflowType::Express {
-                fields.problem("Express state machine does not support distributed Map states");
-            }
-            noted.label = label(fields);
-        }
+        noted.label = label(fields);
     }
     Some(Map {
         mode,
@@ -136,7 +123,7 @@ fn mode(processor: &Fields<'_>) -> Mode {
     let Some(config) = processor.object("ProcessorConfig") else {
         return Mode::Inline;
     };
-    config.only(&["ExecutionType", "Mode"]);
+    config.only(&["Comment", "ExecutionType", "Mode"]);
     let distributed = config
         .choice("Mode", &[("INLINE", false), ("DISTRIBUTED", true)])
         .unwrap_or_default();
@@ -150,7 +137,6 @@ fn mode(processor: &Fields<'_>) -> Mode {
     if !distributed {
         return Mode::Inline;
     }
-    config.required(&["ExecutionType"]);
     Mode::Distributed(children.unwrap_or_default())
 }
 
@@ -188,11 +174,18 @@ fn items(fields: &Fields<'_>, language: QueryLanguage) -> Items {
     found.unwrap_or(Items::Input)
 }
 
-const READER: &[&str] = &["Arguments", "Parameters", "ReaderConfig", "Resource"];
+const READER: &[&str] = &[
+    "Arguments",
+    "Comment",
+    "Parameters",
+    "ReaderConfig",
+    "Resource",
+];
 const READER_CONFIG: &[&str] = &[
     "CSVDelimiter",
     "CSVHeaderLocation",
     "CSVHeaders",
+    "Comment",
     "InputType",
     "ItemsPointer",
     "ManifestType",
@@ -317,18 +310,19 @@ fn arguments(fields: &Fields<'_>, language: QueryLanguage) -> Option<crate::temp
 }
 
 const BATCHER: &[&str] = &[
-    "BatchInput",
     "MaxInputBytesPerBatch",
     "MaxInputBytesPerBatchPath",
     "MaxItemsPerBatch",
     "MaxItemsPerBatchPath",
+    "BatchInput",
+    "Comment",
 ];
 
 fn batcher(fields: &Fields<'_>, language: QueryLanguage) -> Batcher {
     fields.only(BATCHER);
     fields.at_most_one(&["MaxItemsPerBatch", "MaxItemsPerBatchPath"]);
     fields.at_most_one(&["MaxInputBytesPerBatch", "MaxInputBytesPerBatchPath"]);
-    if !BATCHER[1..].iter().any(|name| fields.has(name)) {
+    if !BATCHER[..4].iter().any(|name| fields.has(name)) {
         fields.problem(
             "At least one of these fields is required: [MaxItemsPerBatch, MaxInputBytesPerBatch]",
         );
@@ -353,7 +347,13 @@ fn batcher(fields: &Fields<'_>, language: QueryLanguage) -> Batcher {
 }
 
 fn writer(fields: &Fields<'_>, language: QueryLanguage) -> Writer {
-    fields.only(&["Arguments", "Parameters", "Resource", "WriterConfig"]);
+    fields.only(&[
+        "Arguments",
+        "Comment",
+        "Parameters",
+        "Resource",
+        "WriterConfig",
+    ]);
     if !fields.has("Resource") && !fields.has("WriterConfig") {
         fields.problem("At least one of these fields is required: [Resource, WriterConfig]");
     }
@@ -364,7 +364,7 @@ fn writer(fields: &Fields<'_>, language: QueryLanguage) -> Writer {
         output_type: OutputType::Json,
     };
     if let Some(config) = fields.object("WriterConfig") {
-        config.only(&["OutputType", "Transformation"]);
+        config.only(&["Comment", "OutputType", "Transformation"]);
         writer.transformation = config
             .choice(
                 "Transformation",

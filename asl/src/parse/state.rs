@@ -113,7 +113,7 @@ pub(super) fn state(
     let kind = match kind {
         "Task" => task::task(fields, language, workflow).map(|t| StateKind::Task(Box::new(t))),
         "Pass" => Some(StateKind::Pass {
-            result: fields.get("Result").cloned(),
+            result: fields.get("Result").cloned().map(std::sync::Arc::new),
         }),
         "Choice" => choice::choice(fields, language, scope, noted).map(StateKind::Choice),
         "Wait" => wait(fields, language).map(StateKind::Wait),

@@ -78,17 +78,46 @@ pub(super) fn call(fields: &Fields<'_>, name: &str) -> Option<Call> {
 
 /// A JSONata expression with its marks.
 pub(super) fn expression(cx: &Context, at: &str, text: &str) -> Option<Expression> {
-    match Expression::parse(text) {
-        Ok(expression) => Some(expression),
+    let report = |code, message, hint| {
+        cx.report(Problem {
+            path: at.to_owned(),
+            code,
+            message,
+            hint,
+        });
+    };
+    let expression = match Expression::parse(text) {
+        Ok(expression) => expression,
         Err(error) => {
-            cx.report(Problem {
-                path: at.to_owned(),
-                code: Code::InvalidJsonataExpression,
-                message: error.to_string(),
-                hint: None,
-            });
-            None
+            report(
+                Code::InvalidJsonataExpression,
+                without_code(&error.to_string()),
+                None,
+            );
+            return None;
         }
+    };
+    let mut sound = true;
+    for name in expression.stray_names() {
+        sound = false;
+        report(
+            Code::UnsupportedJsonataExpression,
+            format!("Reference to '{name}' at the top level is not supported."),
+            Some(format!(
+                "did you mean '$states.input.{name}', or the variable '${name}'?"
+            )),
+        );
+    }
+    sound.then_some(expression)
+}
+
+/// The words of a JSONata error without its code (`S0207: `), as AWS tells it.
+fn without_code(said: &str) -> String {
+    match said.split_once(": ") {
+        Some((code, text)) if code.len() == 5 && code[1..].bytes().all(|b| b.is_ascii_digit()) => {
+            text.to_owned()
+        }
+        _ => said.to_owned(),
     }
 }
 

@@ -7,6 +7,9 @@ use super::function::Function;
 use super::parse::{Cursor, ParsePathError};
 use super::{EvaluatePathError, Segment};
 
+/// How large a compiled regular expression may be.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expression {
     Any(Vec<Expression>),
@@ -15,6 +18,18 @@ pub(super) enum Expression {
     /// A path alone: true where it finds something.
     Exists(Operand),
     Compare(Operand, Operator, Operand),
+    /// `@.name =~ /pattern/i`: the whole text has to match.
+    Matches(Operand, Pattern),
+}
+
+/// A compiled regular expression; its size and, by construction, its time are bounded.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern(regex::Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +120,10 @@ fn single(cursor: &mut Cursor<'_>) -> Result<Expression, ParsePathError> {
 fn comparison(cursor: &mut Cursor<'_>) -> Result<Expression, ParsePathError> {
     let left = operand(cursor)?;
     cursor.skip_spaces();
+    if cursor.eat("=~") {
+        cursor.skip_spaces();
+        return Ok(Expression::Matches(left, pattern(cursor)?));
+    }
     let Some(operator) = operator(cursor)? else {
         return match left {
             Operand::Path { .. } => Ok(Expression::Exists(left)),
@@ -133,7 +152,7 @@ fn operator(cursor: &mut Cursor<'_>) -> Result<Option<Operator>, ParsePathError>
         }
     }
     if cursor.peek() == Some('=') {
-        return Err(cursor.expected("'==': regular expressions are not supported in filters"));
+        return Err(cursor.expected("'==' or '=~'"));
     }
     let word = cursor.take_while(|c| c.is_ascii_alphabetic());
     Ok(Some(match word.to_ascii_lowercase().as_str() {
@@ -148,6 +167,40 @@ fn operator(cursor: &mut Cursor<'_>) -> Result<Option<Operator>, ParsePathError>
         "empty" => Operator::Empty,
         _ => return Err(cursor.expected("an operator such as ==, <, in or contains")),
     }))
+}
+
+/// `/pattern/flags`, with the flags i, d, x, m, s, u and U of Java; those that Rust lacks change nothing.
+fn pattern(cursor: &mut Cursor<'_>) -> Result<Pattern, ParsePathError> {
+    if !cursor.eat("/") {
+        return Err(cursor.expected("a regular expression between slashes"));
+    }
+    let mut text = String::new();
+    loop {
+        match cursor.bump() {
+            None => return Err(cursor.expected("the slash that closes the regular expression")),
+            Some('/') => break,
+            Some('\\') => match cursor.bump() {
+                Some('/') => text.push('/'),
+                Some(escaped) => {
+                    text.push('\\');
+                    text.push(escaped);
+                }
+                None => return Err(cursor.expected("the slash that closes the regular expression")),
+            },
+            Some(c) => text.push(c),
+        }
+    }
+    let flags = cursor.take_while(|c| "idxmsuU".contains(c));
+    regex::RegexBuilder::new(&format!("^(?:{text})$"))
+        .case_insensitive(flags.contains('i'))
+        .multi_line(flags.contains('m'))
+        .dot_matches_new_line(flags.contains('s'))
+        .ignore_whitespace(flags.contains('x'))
+        .size_limit(MAX_PATTERN_BYTES)
+        .dfa_size_limit(MAX_PATTERN_BYTES)
+        .build()
+        .map(Pattern)
+        .map_err(|_| cursor.expected("a valid regular expression before this place"))
 }
 
 fn operand(cursor: &mut Cursor<'_>) -> Result<Operand, ParsePathError> {
@@ -228,6 +281,8 @@ pub(super) fn accepts(
         }
         Expression::Not(negated) => !accepts(negated, item, walk)?,
         Expression::Exists(operand) => value(operand, item, walk)?.is_some(),
+        Expression::Matches(operand, pattern) => value(operand, item, walk)?
+            .is_some_and(|value| value.as_str().is_some_and(|text| pattern.0.is_match(text))),
         Expression::Compare(left, operator, right) => {
             let left = value(left, item, walk)?;
             let right = value(right, item, walk)?;

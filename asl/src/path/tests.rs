@@ -76,6 +76,8 @@ fn filters_compare_combine_and_look_back_at_the_root() {
     assert_eq!(pick("$.items[?(@.t in ['a','z'])].n"), json!([1]));
     assert_eq!(pick("$.items[?(@.t != 'a')].n"), json!([2, 3]));
     assert_eq!(pick("$.items[?(@.n == '2')].n"), json!([2]));
+    assert_eq!(pick("$.items[?(@.t =~ /[A]/i)].n"), json!([1]));
+    assert_eq!(pick("$.items[?(@.t =~ /x|./)].n"), json!([1, 2]));
     assert_eq!(pick("$..[?(@.t == 'a')].n"), json!([1]));
 }
 
@@ -138,7 +140,9 @@ fn what_is_no_path_is_refused_with_the_place() {
         "$[0:1:0]",
         "$$$",
         "$.x(1)",
-        "$[?(@.a =~ /x/)]",
+        "$[?(@.a =~ /x)]",
+        "$[?(@.a =~ /(/)]",
+        "$[?(@.a = 1)]",
     ] {
         assert!(Path::parse(wrong).is_err(), "{wrong} should be refused");
     }

@@ -7,6 +7,10 @@ use crate::problem::{Code, Problem, nearest};
 
 /// Judges a flow and those within it.
 pub(super) fn transitions(flow: &Outline, problems: &mut Vec<Problem>) {
+    // That there are no states is a problem already, and the only one worth telling.
+    if flow.states.is_empty() {
+        return;
+    }
     let known: BTreeMap<&str, usize> = flow
         .states
         .iter()
@@ -34,7 +38,7 @@ pub(super) fn transitions(flow: &Outline, problems: &mut Vec<Problem>) {
     }
     if flow.states.iter().any(|state| state.terminal) {
         unreachable(flow, &known, problems);
-    } else if !flow.states.is_empty() {
+    } else {
         problems.push(Problem {
             path: if flow.path.is_empty() {
                 "/".into()

@@ -1,0 +1,170 @@
+//! From patterns to a [`Set`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::field::{FAILS, FieldBuilder};
+use super::{Branch, Key, MAX_PATTERNS, NONE, Node, Set, SetError, Table};
+use crate::pattern::Pattern;
+use crate::pattern::grammar::Path;
+use crate::pattern::test::Test;
+
+/// A step while the tree grows.
+#[derive(Default)]
+struct Step {
+    children: HashMap<Vec<u8>, usize>,
+    field: Option<usize>,
+}
+
+#[derive(Default)]
+struct Builder {
+    steps: Vec<Step>,
+    fields: Vec<FieldBuilder>,
+    conditions: u32,
+    /// By the path's field and the text of the alternatives: tests have no order or hash of their own.
+    known: HashMap<(usize, String), u32>,
+    /// The same by address, to spare the text where branches share a list.
+    shared: HashMap<(usize, *const Test), u32>,
+    /// For each field, the condition that any value is there.
+    presence: HashMap<usize, u32>,
+    branches: Vec<Branch>,
+}
+
+pub(super) fn build<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Set, SetError> {
+    let patterns: Vec<_> = patterns.into_iter().collect();
+    if patterns.len() > MAX_PATTERNS {
+        return Err(SetError::TooManyPatterns(patterns.len()));
+    }
+    let mut builder = Builder {
+        steps: vec![Step::default()],
+        ..Builder::default()
+    };
+    for (number, pattern) in patterns.iter().enumerate() {
+        for branch in &pattern.branches {
+            let keys = branch
+                .iter()
+                .map(|(path, list)| builder.key(path, &list.tests))
+                .collect::<Result<Vec<_>, _>>()?;
+            builder.branches.push(Branch {
+                pattern: number as u32,
+                keys: keys.into(),
+            });
+        }
+    }
+    Ok(builder.finish(patterns.len()))
+}
+
+impl Builder {
+    fn key(&mut self, path: &Path, tests: &Arc<[Test]>) -> Result<Key, SetError> {
+        let field = self.field(path);
+        let shared = (field, tests.as_ptr());
+        let condition = match self.shared.get(&shared) {
+            Some(condition) => *condition,
+            None => {
+                let condition = self.condition(field, tests)?;
+                self.shared.insert(shared, condition);
+                condition
+            }
+        };
+        let presence = if tests.contains(&Test::Absent) {
+            self.presence(field)?
+        } else {
+            NONE
+        };
+        Ok(Key {
+            condition,
+            presence,
+        })
+    }
+
+    fn field(&mut self, path: &Path) -> usize {
+        let mut at = 0;
+        for name in path.0.split('.') {
+            let new = self.steps.len();
+            at = *self.steps[at]
+                .children
+                .entry(name.as_bytes().to_vec())
+                .or_insert(new);
+            if at == new {
+                self.steps.push(Step::default());
+            }
+        }
+        let new = self.fields.len();
+        let field = *self.steps[at].field.get_or_insert(new);
+        if field == new {
+            self.fields.push(FieldBuilder::default());
+        }
+        field
+    }
+
+    fn condition(&mut self, field: usize, tests: &[Test]) -> Result<u32, SetError> {
+        let text = format!("{tests:?}");
+        if let Some(known) = self.known.get(&(field, text.clone())) {
+            return Ok(*known);
+        }
+        let condition = self.number()?;
+        for test in tests {
+            self.fields[field].add(test, condition);
+        }
+        self.known.insert((field, text), condition);
+        Ok(condition)
+    }
+
+    fn presence(&mut self, field: usize) -> Result<u32, SetError> {
+        if let Some(known) = self.presence.get(&field) {
+            return Ok(*known);
+        }
+        let condition = self.condition(field, &[Test::Exists])?;
+        self.presence.insert(field, condition);
+        Ok(condition)
+    }
+
+    fn number(&mut self) -> Result<u32, SetError> {
+        if self.conditions == FAILS - 1 {
+            return Err(SetError::TooManyConditions);
+        }
+        self.conditions += 1;
+        Ok(self.conditions - 1)
+    }
+
+    fn finish(self, patterns: usize) -> Set {
+        let mut sharing = vec![0_u32; self.conditions as usize];
+        for key in self.branches.iter().flat_map(|branch| &branch.keys) {
+            sharing[key.condition as usize] += 1;
+        }
+        let mut waiting = vec![Vec::new(); self.conditions as usize];
+        let mut always = Vec::new();
+        for (number, branch) in self.branches.iter().enumerate() {
+            let needed = branch.keys.iter().filter(|key| key.presence == NONE);
+            match needed.min_by_key(|key| sharing[key.condition as usize]) {
+                Some(key) => waiting[key.condition as usize].push(number as u32),
+                None => always.push(number as u32),
+            }
+        }
+        let nodes = self
+            .steps
+            .iter()
+            .map(|step| Node {
+                children: Table::new(
+                    step.children
+                        .iter()
+                        .map(|(name, at)| (name.as_slice(), *at as u32)),
+                ),
+                deep: step
+                    .children
+                    .values()
+                    .any(|at| !self.steps[*at].children.is_empty()),
+                field: step.field.map_or(NONE, |field| field as u32),
+            })
+            .collect();
+        Set {
+            nodes,
+            fields: self.fields.into_iter().map(FieldBuilder::build).collect(),
+            waiting: waiting.into_iter().map(Into::into).collect(),
+            joins: self.branches.iter().any(|branch| branch.keys.len() > 1),
+            branches: self.branches,
+            always,
+            patterns,
+        }
+    }
+}

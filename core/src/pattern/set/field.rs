@@ -1,0 +1,457 @@
+//! What all patterns of a set ask of the values at one path, arranged so that the cost of a value hardly depends on how many
+//! there are: one look-up for all equalities, one a length for prefixes, suffixes and address blocks, one pass for all wildcards.
+
+use std::collections::BTreeMap;
+
+use super::automaton::{Automaton, AutomatonBuilder, States};
+use super::table::Table;
+use crate::pattern::address::{Address, Block};
+use crate::pattern::case::{self, Folded};
+use crate::pattern::number;
+use crate::pattern::test::{Not, Range, Test};
+
+/// What a match of a value leads to: a condition that holds or, with [`FAILS`], an `anything-but` that does not.
+pub(super) type Target = u32;
+pub(super) const FAILS: u32 = 1 << 31;
+
+/// A value of an event, as it is compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Null,
+    True,
+    False,
+    /// Unescaped.
+    Text(&'a [u8]),
+    /// As written.
+    Number(&'a [u8]),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Field {
+    exists: Vec<Target>,
+    null: Vec<Target>,
+    yes: Vec<Target>,
+    no: Vec<Target>,
+    texts: Lists,
+    numbers: Lists,
+    written: Lists,
+    ranges: Vec<(Range, Target)>,
+    prefixes: Affixes,
+    suffixes: Affixes,
+    /// ASCII only, in lower case.
+    lower_texts: Lists,
+    lower_prefixes: Affixes,
+    lower_suffixes: Affixes,
+    /// Ignoring case beyond ASCII: by [`case::key`], then exactly.
+    folded_texts: Vec<(Folded, Target)>,
+    folded_keys: Lists,
+    folded_prefixes: Vec<(Folded, Target)>,
+    folded_suffixes: Vec<(Folded, Target)>,
+    blocks: Vec<Blocks>,
+    wildcards: Option<Automaton>,
+    /// The condition of each `anything-but`.
+    negatives: Vec<Target>,
+    any_text: bool,
+    any_number: bool,
+}
+
+/// Keys with a list of targets each.
+#[derive(Debug, Default)]
+struct Lists {
+    table: Table,
+    lists: Vec<Box<[Target]>>,
+}
+
+impl Lists {
+    fn new(entries: BTreeMap<Vec<u8>, Vec<Target>>) -> Self {
+        let table = Table::new(
+            entries
+                .keys()
+                .enumerate()
+                .map(|(number, key)| (key.as_slice(), number as u32)),
+        );
+        Self {
+            table,
+            lists: entries.into_values().map(Into::into).collect(),
+        }
+    }
+
+    #[inline]
+    fn get(&self, key: &[u8]) -> &[Target] {
+        self.table
+            .get(key)
+            .map_or(&[], |list| &self.lists[list as usize])
+    }
+}
+
+/// Prefixes or suffixes.
+#[derive(Debug, Default)]
+struct Affixes {
+    lists: Lists,
+    /// In ascending order.
+    lengths: Box<[usize]>,
+}
+
+impl Affixes {
+    fn new(entries: BTreeMap<Vec<u8>, Vec<Target>>) -> Self {
+        let mut lengths: Vec<_> = entries.keys().map(Vec::len).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        Self {
+            lists: Lists::new(entries),
+            lengths: lengths.into(),
+        }
+    }
+
+    fn fitting(&self, text: &[u8]) -> impl Iterator<Item = usize> {
+        let longest = text.len();
+        self.lengths
+            .iter()
+            .copied()
+            .take_while(move |length| *length <= longest)
+    }
+
+    fn starting(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
+        for length in self.fitting(text) {
+            self.lists
+                .get(&text[..length])
+                .iter()
+                .copied()
+                .for_each(&mut *hit);
+        }
+    }
+
+    fn ending(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
+        for length in self.fitting(text) {
+            self.lists
+                .get(&text[text.len() - length..])
+                .iter()
+                .copied()
+                .for_each(&mut *hit);
+        }
+    }
+}
+
+/// Address blocks of one size.
+#[derive(Debug)]
+struct Blocks {
+    width: u8,
+    prefix: u8,
+    lists: Lists,
+}
+
+/// Where a field is put together.
+#[derive(Default)]
+pub(super) struct FieldBuilder {
+    field: Field,
+    texts: Entries,
+    numbers: Entries,
+    written: Entries,
+    prefixes: Entries,
+    suffixes: Entries,
+    lower_texts: Entries,
+    lower_prefixes: Entries,
+    lower_suffixes: Entries,
+    folded_keys: Entries,
+    blocks: BTreeMap<(u8, u8), Entries>,
+    wildcards: AutomatonBuilder,
+}
+
+type Entries = BTreeMap<Vec<u8>, Vec<Target>>;
+
+fn add(entries: &mut Entries, key: impl Into<Vec<u8>>, target: Target) {
+    entries.entry(key.into()).or_default().push(target);
+}
+
+impl FieldBuilder {
+    /// Adds an alternative of a condition. `Absent` is none of a field's business.
+    pub(super) fn add(&mut self, test: &Test, condition: Target) {
+        match test {
+            Test::Absent => {}
+            Test::Exists => self.field.exists.push(condition),
+            Test::Null => self.field.null.push(condition),
+            Test::True => self.field.yes.push(condition),
+            Test::False => self.field.no.push(condition),
+            Test::Text(text) => add(&mut self.texts, text.as_bytes(), condition),
+            Test::Number(number) => self.number(*number, condition),
+            Test::NumberAsWritten(text) => add(&mut self.written, text.as_bytes(), condition),
+            Test::Range(range) => self.field.ranges.push((*range, condition)),
+            Test::Prefix(text) => add(&mut self.prefixes, text.as_bytes(), condition),
+            Test::Suffix(text) => add(&mut self.suffixes, text.as_bytes(), condition),
+            Test::IgnoreCase(folded) => self.ignore_case(folded, condition),
+            Test::PrefixIgnoreCase(folded) if folded.is_ascii() => {
+                add(&mut self.lower_prefixes, lower(folded.pattern()), condition);
+            }
+            Test::PrefixIgnoreCase(folded) => {
+                self.field.folded_prefixes.push((folded.clone(), condition));
+            }
+            Test::SuffixIgnoreCase(folded) if folded.is_ascii() => {
+                add(&mut self.lower_suffixes, lower(folded.pattern()), condition);
+            }
+            Test::SuffixIgnoreCase(folded) => {
+                self.field.folded_suffixes.push((folded.clone(), condition));
+            }
+            Test::Wildcard(wildcard) => self.wildcards.add(wildcard, condition),
+            Test::Address(block) => self.block(block, condition),
+            Test::AnythingBut(not) => self.anything_but(not, condition),
+        }
+    }
+
+    fn number(&mut self, number: f64, target: Target) {
+        add(&mut self.numbers, number.to_bits().to_le_bytes(), target);
+    }
+
+    fn ignore_case(&mut self, folded: &Folded, target: Target) {
+        if folded.is_ascii() {
+            return add(&mut self.lower_texts, lower(folded.pattern()), target);
+        }
+        let number = self.field.folded_texts.len() as u32;
+        self.field.folded_texts.push((folded.clone(), target));
+        add(&mut self.folded_keys, case::key(folded.pattern()), number);
+    }
+
+    fn block(&mut self, block: &Block, target: Target) {
+        let lists = self
+            .blocks
+            .entry((block.first.width, block.prefix))
+            .or_default();
+        add(lists, block.first.bits.to_le_bytes(), target);
+    }
+
+    fn anything_but(&mut self, not: &Not, condition: Target) {
+        let target = self.field.negatives.len() as u32 | FAILS;
+        self.field.negatives.push(condition);
+        match not {
+            Not::Texts(texts) => {
+                texts
+                    .iter()
+                    .for_each(|text| add(&mut self.texts, text.as_bytes(), target));
+            }
+            Not::Numbers(numbers) => numbers
+                .iter()
+                .for_each(|number| self.number(*number, target)),
+            Not::Prefixes(texts) => {
+                texts
+                    .iter()
+                    .for_each(|text| add(&mut self.prefixes, text.as_bytes(), target));
+            }
+            Not::Suffixes(texts) => {
+                texts
+                    .iter()
+                    .for_each(|text| add(&mut self.suffixes, text.as_bytes(), target));
+            }
+            Not::IgnoreCase(texts) => {
+                texts
+                    .iter()
+                    .for_each(|folded| self.ignore_case(folded, target));
+            }
+            Not::Wildcards(wildcards) => {
+                wildcards
+                    .iter()
+                    .for_each(|wildcard| self.wildcards.add(wildcard, target));
+            }
+        }
+    }
+
+    pub(super) fn build(self) -> Field {
+        let mut field = self.field;
+        field.texts = Lists::new(self.texts);
+        field.numbers = Lists::new(self.numbers);
+        field.written = Lists::new(self.written);
+        field.prefixes = Affixes::new(self.prefixes);
+        field.suffixes = Affixes::new(self.suffixes);
+        field.lower_texts = Lists::new(self.lower_texts);
+        field.lower_prefixes = Affixes::new(self.lower_prefixes);
+        field.lower_suffixes = Affixes::new(self.lower_suffixes);
+        field.folded_keys = Lists::new(self.folded_keys);
+        field.wildcards = self.wildcards.build();
+        field.blocks = self
+            .blocks
+            .into_iter()
+            .map(|((width, prefix), lists)| Blocks {
+                width,
+                prefix,
+                lists: Lists::new(lists),
+            })
+            .collect();
+        field.any_number = !field.numbers.table.is_empty() || !field.ranges.is_empty();
+        field.any_text = field.more_than_equal_texts();
+        field
+    }
+}
+
+fn lower(text: &str) -> Vec<u8> {
+    text.to_ascii_lowercase().into_bytes()
+}
+
+/// What a field needs to write on while it looks at a value.
+#[derive(Debug, Default)]
+pub(super) struct FieldScratch {
+    lower: Vec<u8>,
+    /// For each `anything-but`, the last value that failed it.
+    failed: Vec<u64>,
+    value: u64,
+    pub(super) states: States,
+}
+
+impl FieldScratch {
+    pub(super) fn for_fields<'a>(fields: impl Iterator<Item = &'a Field>) -> Self {
+        let negatives = fields.map(|field| field.negatives.len()).max().unwrap_or(0);
+        Self {
+            failed: vec![0; negatives],
+            ..Self::default()
+        }
+    }
+}
+
+impl Field {
+    fn more_than_equal_texts(&self) -> bool {
+        let affixes = [
+            &self.prefixes,
+            &self.suffixes,
+            &self.lower_prefixes,
+            &self.lower_suffixes,
+        ];
+        affixes.iter().any(|affixes| !affixes.lengths.is_empty())
+            || !self.lower_texts.table.is_empty()
+            || self.folded_texts.len() + self.folded_prefixes.len() + self.folded_suffixes.len() > 0
+            || !self.blocks.is_empty()
+            || self.wildcards.is_some()
+    }
+
+    /// Calls `hit` for each condition that `value` satisfies, maybe more than once.
+    pub(super) fn look_at(
+        &self,
+        value: Value,
+        scratch: &mut FieldScratch,
+        hit: &mut impl FnMut(Target),
+    ) {
+        if self.negatives.is_empty() {
+            return self.look_up(value, &mut scratch.lower, &mut scratch.states, hit);
+        }
+        scratch.value += 1;
+        let FieldScratch {
+            lower,
+            failed,
+            value: now,
+            states,
+        } = scratch;
+        self.look_up(value, lower, states, &mut |target| {
+            if target & FAILS == 0 {
+                hit(target);
+            } else {
+                failed[(target & !FAILS) as usize] = *now;
+            }
+        });
+        for (condition, failed) in self.negatives.iter().zip(&*failed) {
+            if failed != now {
+                hit(*condition);
+            }
+        }
+    }
+
+    #[inline]
+    fn look_up(
+        &self,
+        value: Value,
+        lower: &mut Vec<u8>,
+        states: &mut States,
+        hit: &mut impl FnMut(Target),
+    ) {
+        self.exists.iter().copied().for_each(&mut *hit);
+        match value {
+            Value::Null => self.null.iter().copied().for_each(hit),
+            Value::True => self.yes.iter().copied().for_each(hit),
+            Value::False => self.no.iter().copied().for_each(hit),
+            Value::Number(written) => self.look_up_number(written, hit),
+            Value::Text(text) => {
+                self.texts.get(text).iter().copied().for_each(&mut *hit);
+                if self.any_text {
+                    self.look_up_text(text, lower, states, hit);
+                }
+            }
+        }
+    }
+
+    fn look_up_number(&self, written: &[u8], hit: &mut impl FnMut(Target)) {
+        if self.any_number
+            && let Some(number) = number::comparable(written)
+        {
+            let bits = number.to_bits().to_le_bytes();
+            self.numbers.get(&bits).iter().copied().for_each(&mut *hit);
+            let ranges = self
+                .ranges
+                .iter()
+                .filter(|(range, _)| range.contains(number));
+            ranges.for_each(|(_, target)| hit(*target));
+        }
+        self.written.get(written).iter().copied().for_each(hit);
+    }
+
+    fn look_up_text(
+        &self,
+        text: &[u8],
+        lower: &mut Vec<u8>,
+        states: &mut States,
+        hit: &mut impl FnMut(Target),
+    ) {
+        self.prefixes.starting(text, hit);
+        self.suffixes.ending(text, hit);
+        if self.ignores_ascii_case() {
+            lower.clear();
+            lower.extend(text.iter().map(u8::to_ascii_lowercase));
+            self.lower_texts
+                .get(lower)
+                .iter()
+                .copied()
+                .for_each(&mut *hit);
+            self.lower_prefixes.starting(lower, hit);
+            self.lower_suffixes.ending(lower, hit);
+        }
+        self.look_up_folded(text, hit);
+        if !self.blocks.is_empty()
+            && let Some(address) = Address::parse(text)
+        {
+            for blocks in self
+                .blocks
+                .iter()
+                .filter(|blocks| blocks.width == address.width)
+            {
+                let first = address.masked(blocks.prefix).bits.to_le_bytes();
+                blocks.lists.get(&first).iter().copied().for_each(&mut *hit);
+            }
+        }
+        if let Some(wildcards) = &self.wildcards {
+            wildcards.run(text, states, hit);
+        }
+    }
+
+    fn ignores_ascii_case(&self) -> bool {
+        !(self.lower_texts.table.is_empty()
+            && self.lower_prefixes.lengths.is_empty()
+            && self.lower_suffixes.lengths.is_empty())
+    }
+
+    fn look_up_folded(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
+        if !self.folded_texts.is_empty()
+            && let Ok(unicode) = std::str::from_utf8(text)
+        {
+            for number in self.folded_keys.get(case::key(unicode).as_bytes()) {
+                let (folded, target) = &self.folded_texts[*number as usize];
+                if folded.matches(text) {
+                    hit(*target);
+                }
+            }
+        }
+        for (folded, target) in &self.folded_prefixes {
+            if folded.after_prefix(text).is_some() {
+                hit(*target);
+            }
+        }
+        for (folded, target) in &self.folded_suffixes {
+            if folded.is_suffix_of(text) {
+                hit(*target);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Event patterns against AWS's recorded answers, and against a matcher written another way.
+
+mod conformance;
