@@ -120,6 +120,23 @@ pub struct HeldGroup {
     pub failure: Failure,
 }
 
+impl HeldGroup {
+    /// Why the messages behind the one that was given up become dead letters.
+    pub(crate) fn failure_of_followers(&self, now: Timestamp) -> Failure {
+        Failure {
+            reason: self.failure.reason,
+            attempts: 0,
+            failed_at: now,
+            last_status: None,
+            message: format!(
+                "its group was given up with message {}: {}",
+                self.message_id, self.failure.message
+            ),
+            answer: String::new(),
+        }
+    }
+}
+
 /// One consumer of turns. Stop it and take what still comes before dropping it, as with
 /// [`Consumer`](crate::Consumer).
 #[async_trait]
@@ -218,4 +235,27 @@ pub trait TurnLease: Send + Sync + 'static {
     /// Lets go: what is left is deliverable at once, in order, with nothing counted but what
     /// [`TurnLease::count`] recorded. A call that [`TurnLease::begin`] recorded since is undone. Ends the turn.
     async fn end(&self) -> Result<(), BrokerError>;
+}
+
+/// Refuses what the kind of a queue does not offer.
+pub(crate) fn wrong_kind(wanted_fifo: bool) -> BrokerError {
+    BrokerError::Refused {
+        operation: "consume",
+        why: if wanted_fifo {
+            "it is not a FIFO queue: its messages are taken one by one, not by turns".to_owned()
+        } else {
+            "it is a FIFO queue: its messages are taken by turns, not one by one".to_owned()
+        },
+    }
+}
+
+/// Refuses to make one kind of queue of the other.
+pub(crate) fn other_kind(stream: &str) -> BrokerError {
+    BrokerError::Refused {
+        operation: "apply queue",
+        why: format!(
+            "stream {stream} exists as the other kind of queue, with or without order; \
+             use another name or delete the old object with its messages"
+        ),
+    }
 }

@@ -4,8 +4,10 @@
 //! use `tokio::time`, so that tests can pause them. It never stores more than the capacity of a
 //! queue and never starts a task. The rules are in `state`; the conformance suite runs against it.
 
+mod lanes;
 mod queue;
 mod state;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +24,7 @@ use self::state::State;
 use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::queue::WorkQueue;
-use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, refuse_fifo};
+use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
 
 /// As much as a NATS server with default settings takes, so that what fits here fits there.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024 - 8 * 1024;
@@ -135,7 +137,6 @@ impl Transport for MemoryBroker {
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
         self.shared.check()?;
-        refuse_fifo("memory", queue)?;
         let slot = self.shared.slot(&queue.object);
         let stream = QueueNames::of(&queue.object).queue_stream();
         let mut applied = Applied::default();
@@ -151,6 +152,9 @@ impl Transport for MemoryBroker {
                         what: format!("stream {stream}"),
                         owner: format!("{} with uid {}", queue.object, state.owner),
                     });
+                }
+                Some(state) if state.config.fifo.is_some() != queue.config.fifo.is_some() => {
+                    return Err(crate::fifo::other_kind(&stream));
                 }
                 Some(state) => {
                     let mut differing = differing(&state.config, &queue.config);
@@ -213,6 +217,7 @@ impl Transport for MemoryBroker {
             shared: Arc::clone(&self.shared),
             slot: self.shared.slot(&queue.object),
             names: QueueNames::of(&queue.object),
+            fifo: queue.config.fifo.is_some(),
         })
     }
 
@@ -233,6 +238,7 @@ fn differing(have: &QueueConfig, want: &QueueConfig) -> Vec<&'static str> {
             "deadLetterRetentionSeconds",
             have.dead_letter_retention_seconds != want.dead_letter_retention_seconds,
         ),
+        ("fifo", have.fifo != want.fifo),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
