@@ -96,7 +96,8 @@ impl Conduct {
     /// Decides about the next call. `messages` are those of the turn, never empty; a message in front of
     /// one that is given up is called without it.
     pub fn before(&self, messages: &VecDeque<Attempt>, policy: &RetryConfig) -> Before {
-        let over = |one: &Attempt| before_call(one.attempts_before, one.accepted_at, one.now, policy);
+        let over =
+            |one: &Attempt| before_call(one.attempts_before, one.accepted_at, one.now, policy);
         if let Some(failure) = messages.front().and_then(over) {
             return Before::GiveUp(failure);
         }

@@ -98,7 +98,9 @@ pub enum InvalidGroup {
         why: String,
     },
     /// The expression took too long, which can be the fault of a busy machine.
-    #[error("spec.groupBy took too long for this message; send it again later, or in a simpler form")]
+    #[error(
+        "spec.groupBy took too long for this message; send it again later, or in a simpler form"
+    )]
     TookTooLong,
     /// The expression itself cannot be used. Not the sender's fault.
     #[error("spec.groupBy of the object cannot be used; its owner must correct it")]

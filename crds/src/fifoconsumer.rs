@@ -218,7 +218,15 @@ mod tests {
         assert_eq!(GroupBy::parse("{%a%}"), expression("a"));
         assert_eq!(GroupBy::parse("header: X-Group"), header("x-group"));
         assert_eq!(GroupBy::parse("header:x"), header("x"));
-        for text in ["", "data.a", "{% %}", "{%}", "header:", "header: a b", "{% a"] {
+        for text in [
+            "",
+            "data.a",
+            "{% %}",
+            "{%}",
+            "header:",
+            "header: a b",
+            "{% a",
+        ] {
             assert_eq!(GroupBy::parse(text), None, "{text}");
         }
     }

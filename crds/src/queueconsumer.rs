@@ -8,7 +8,8 @@ use crate::definition::{Column, consumer_columns};
 use crate::rules::{self, LABEL, rule_at};
 use crate::shared::delivery::consumes;
 use crate::shared::{
-    AllowedFrom, Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, Retry, Scaling, Target,
+    AllowedFrom, Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, Retry,
+    Scaling, Target,
 };
 use crate::status::ConsumerStatus;
 

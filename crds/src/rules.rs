@@ -38,7 +38,8 @@ pub const ORIGIN: &str = r"^https?://[^\s/?#@]+/?$";
 /// A host name, with or without a wildcard in front.
 pub const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Where the group of a message comes from: an expression, or `header:` with a name.
-pub const GROUP_BY: &str = r"^\s*(\{%[\s\S]*\S[\s\S]*%\}|header:\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*$";
+pub const GROUP_BY: &str =
+    r"^\s*(\{%[\s\S]*\S[\s\S]*%\}|header:\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*$";
 /// The name of an environment variable.
 pub const VARIABLE: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 

@@ -4,13 +4,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_broker::{QueueSpec, Removal};
 use weir_core::config::{
-    ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig, ObjectConfig, Protocol,
-    QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
+    ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig, ObjectConfig,
+    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_crds::conditions::Reason;
 use weir_crds::shared::{
-    self, AllowedFrom, AllowedNamespaces, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
+    self, AllowedFrom, AllowedNamespaces, Deduplicate, DeletionPolicy, Delivery, Handler,
+    ScalingProvider, Target, TargetKind,
 };
 
 use crate::bus::{self, Bus};

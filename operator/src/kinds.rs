@@ -161,7 +161,8 @@ impl Object {
     /// Adds it to what the others can see.
     pub fn add_to(&self, world: &mut World) {
         use kube::ResourceExt as _;
-        let namespace = |namespace: Option<String>| namespace.unwrap_or_else(|| "default".to_owned());
+        let namespace =
+            |namespace: Option<String>| namespace.unwrap_or_else(|| "default".to_owned());
         match self {
             Self::MessageBus(bus) => {
                 let name = Name::new(namespace(bus.namespace()), bus.name_any());

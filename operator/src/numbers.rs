@@ -322,7 +322,10 @@ mod tests {
             held: 1,
         };
         let known = of(Some(counts), &json!({}));
-        assert_eq!((&known["groups"], &known["blockedGroups"]), (&json!(6), &json!(1)));
+        assert_eq!(
+            (&known["groups"], &known["blockedGroups"]),
+            (&json!(6), &json!(1))
+        );
         assert_eq!(of(None, &known)["groups"], json!(6));
         assert_eq!(of(None, &json!({})).get("groups"), None);
     }

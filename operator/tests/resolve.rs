@@ -325,17 +325,30 @@ fn an_ordered_queue_is_named_as_any_other() {
         );
     }
     let other = json!({ "to": { "kind": "FifoConsumer", "name": "closed", "namespace": "other" } });
-    rejected(&webhook(other), Reason::TargetNotFound, "FifoConsumer other/closed not found");
+    rejected(
+        &webhook(other),
+        Reason::TargetNotFound,
+        "FifoConsumer other/closed not found",
+    );
     rejected(&fifo(named("subject")), Reason::TargetLoop, "itself");
     // A queue and an ordered queue of one name are two objects.
-    rejected(&fifo(named("other-way")), Reason::TargetLoop, "shop/other-way");
+    rejected(
+        &fifo(named("other-way")),
+        Reason::TargetLoop,
+        "shop/other-way",
+    );
     let own = json!({ "to": { "kind": "QueueConsumer", "name": "own" } });
     assert!(decide(&fifo(own)).is_ok());
 }
 
 #[test]
 fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
-    for text in ["{% data. %}", "{% $eval('1') %}", "data.accountId", "header:"] {
+    for text in [
+        "{% data. %}",
+        "{% $eval('1') %}",
+        "data.accountId",
+        "header:",
+    ] {
         rejected(
             &fifo(json!({ "groupBy": text })),
             Reason::InvalidSpec,
@@ -350,18 +363,27 @@ fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
         group("{% data.accountId %}"),
         json!({ "expression": { "text": "data.accountId" } })
     );
-    assert_eq!(group("header: X-Group"), json!({ "header": { "name": "x-group" } }));
+    assert_eq!(
+        group("header: X-Group"),
+        json!({ "header": { "name": "x-group" } })
+    );
 }
 
 #[test]
 fn an_ordered_queue_refuses_what_this_release_cannot_do() {
     for (spec, advice) in [
-        (json!({ "circuitBreaker": "payments" }), "spec.circuitBreaker"),
+        (
+            json!({ "circuitBreaker": "payments" }),
+            "spec.circuitBreaker",
+        ),
         (
             json!({ "handler": { "image": "i", "protocol": "Lambda" } }),
             "spec.handler.protocol",
         ),
-        (json!({ "scaling": { "provider": "Push" } }), "spec.scaling.provider"),
+        (
+            json!({ "scaling": { "provider": "Push" } }),
+            "spec.scaling.provider",
+        ),
     ] {
         rejected(&fifo(spec), Reason::Unsupported, advice);
     }

@@ -55,7 +55,10 @@ mod tests {
     fn paths_begin_at_the_document() {
         let event = json!({"type": "paid", "data": {"accountId": 7, "tags": ["a", "b"]}});
         assert_eq!(over(&event, "{% data.accountId %}"), Ok(json!(7)));
-        assert_eq!(over(&event, "{% $.type & '-' & $$.data.accountId %}"), Ok(json!("paid-7")));
+        assert_eq!(
+            over(&event, "{% $.type & '-' & $$.data.accountId %}"),
+            Ok(json!("paid-7"))
+        );
         assert_eq!(over(&event, "{% data.tags %}"), Ok(json!(["a", "b"])));
         assert_eq!(over(&event, "{% data.tags[0] %}"), Ok(json!("a")));
     }
@@ -63,7 +66,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_nothing_and_there_is_no_state() {
         let event = json!({"data": {}});
-        for text in ["{% data.accountId %}", "{% $states.input %}", "{% $other %}"] {
+        for text in [
+            "{% data.accountId %}",
+            "{% $states.input %}",
+            "{% $other %}",
+        ] {
             assert_eq!(
                 over(&event, text),
                 Err(EvaluateExpressionError::ReturnNothing),

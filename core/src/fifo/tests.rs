@@ -79,7 +79,10 @@ fn a_success_handles_all_of_them() {
     let ok = status(200);
     assert_eq!(step(&[0], &ok, None, 5), all(1));
     assert_eq!(step(&[0; 4], &ok, None, 5), all(4));
-    assert_eq!(step(&[0; 4], &ok, Some(&BatchAnswer::AllSucceeded), 5), all(4));
+    assert_eq!(
+        step(&[0; 4], &ok, Some(&BatchAnswer::AllSucceeded), 5),
+        all(4)
+    );
 }
 
 #[test]
@@ -108,14 +111,29 @@ fn a_message_that_was_named_is_given_up_at_its_last_attempt_and_no_other_is() {
 
 #[test]
 fn a_single_message_is_decided_as_in_any_queue() {
-    assert_eq!(again(&step(&[0], &status(500), None, 5)), (Some(1), 0, true));
-    assert_eq!(reason(&step(&[4], &status(500), None, 5)), Reason::MaxAttempts);
-    assert_eq!(reason(&step(&[0], &status(400), None, 5)), Reason::PermanentStatus);
-    assert_eq!(reason(&step(&[0], &status(200), Some(&whole()), 1)), Reason::MaxAttempts);
+    assert_eq!(
+        again(&step(&[0], &status(500), None, 5)),
+        (Some(1), 0, true)
+    );
+    assert_eq!(
+        reason(&step(&[4], &status(500), None, 5)),
+        Reason::MaxAttempts
+    );
+    assert_eq!(
+        reason(&step(&[0], &status(400), None, 5)),
+        Reason::PermanentStatus
+    );
+    assert_eq!(
+        reason(&step(&[0], &status(200), Some(&whole()), 1)),
+        Reason::MaxAttempts
+    );
     let unreachable = Outcome::Unreachable {
         why: "refused".to_owned(),
     };
-    assert_eq!(again(&step(&[1], &unreachable, None, 5)), (Some(2), 0, true));
+    assert_eq!(
+        again(&step(&[1], &unreachable, None, 5)),
+        (Some(2), 0, true)
+    );
 }
 
 #[test]
@@ -150,9 +168,18 @@ fn a_batch_that_failed_as_a_whole_is_called_one_by_one() {
 #[test]
 fn nothing_is_given_up_for_what_was_said_of_several() {
     // Its last attempt, a permanent status, its age: each is for a call of its own to say.
-    assert_eq!(again(&step(&[4, 0], &status(500), None, 5)), (None, 2, true));
-    assert_eq!(again(&step(&[0, 0], &status(500), None, 1)), (None, 2, true));
-    assert_eq!(again(&step(&[0, 0], &status(400), None, 5)), (None, 2, false));
+    assert_eq!(
+        again(&step(&[4, 0], &status(500), None, 5)),
+        (None, 2, true)
+    );
+    assert_eq!(
+        again(&step(&[0, 0], &status(500), None, 1)),
+        (None, 2, true)
+    );
+    assert_eq!(
+        again(&step(&[0, 0], &status(400), None, 5)),
+        (None, 2, false)
+    );
     let old = Attempt {
         now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(3599),
         ..attempt(0)
@@ -164,7 +191,8 @@ fn nothing_is_given_up_for_what_was_said_of_several() {
 #[test]
 fn messages_that_failed_before_are_called_alone_until_they_are_settled() {
     let conduct = |attempts: &[u32]| Conduct::of(attempts.iter().copied());
-    let before = |conduct: &Conduct, attempts: &[u32]| conduct.before(&messages(attempts), &policy(5));
+    let before =
+        |conduct: &Conduct, attempts: &[u32]| conduct.before(&messages(attempts), &policy(5));
     assert_eq!(before(&conduct(&[0, 0, 0]), &[0, 0, 0]), Before::Call(3));
     assert_eq!(before(&conduct(&[1, 0, 0]), &[1, 0, 0]), Before::Call(1));
     let mut two = conduct(&[1, 2, 0, 3]);
@@ -229,8 +257,15 @@ fn work_off(bad: &[bool], batch: usize, max: u32, names: bool) -> (Vec<usize>, V
                 .map(|((id, _), _)| *id)
                 .collect();
             let step = match (failing.is_empty(), names) {
-                (true, _) => after(&called, &status(200), Some(&BatchAnswer::AllSucceeded), &policy(max)),
-                (false, true) => after(&called, &status(200), Some(&failed(&failing)), &policy(max)),
+                (true, _) => after(
+                    &called,
+                    &status(200),
+                    Some(&BatchAnswer::AllSucceeded),
+                    &policy(max),
+                ),
+                (false, true) => {
+                    after(&called, &status(200), Some(&failed(&failing)), &policy(max))
+                }
                 (false, false) => after(&called, &status(500), None, &policy(max)),
             };
             for _ in 0..step.handled {
@@ -241,7 +276,9 @@ fn work_off(bad: &[bool], batch: usize, max: u32, names: bool) -> (Vec<usize>, V
             conduct.settled(step.handled);
             match step.then {
                 Then::GoOn => {}
-                Then::Again { attempts, suspects, .. } => {
+                Then::Again {
+                    attempts, suspects, ..
+                } => {
                     if let Some(attempts) = attempts {
                         turn[0].1 = attempts;
                         stored[0].1 = attempts;

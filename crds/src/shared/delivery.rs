@@ -50,7 +50,9 @@ macro_rules! consumes {
                     retry: &self.retry,
                     dead_letter: &self.dead_letter,
                     batch_max: $crate::shared::batch::Batches::most(&self.batch),
-                    batch_window_seconds: $crate::shared::batch::Batches::window_seconds(&self.batch),
+                    batch_window_seconds: $crate::shared::batch::Batches::window_seconds(
+                        &self.batch,
+                    ),
                     scaling: &self.scaling,
                     circuit_breaker: self.circuit_breaker.as_deref(),
                     paused: self.paused,

@@ -99,7 +99,10 @@ impl Concerns {
     ) -> Vec<Key> {
         let all = self.context.stores.all::<K>(None);
         let wanted = |read: &&Arc<Read<K>>| read.0.as_ref().is_ok_and(|o| matches(o, spec(o), is));
-        all.iter().filter(wanted).map(|read| key_of(&**read)).collect()
+        all.iter()
+            .filter(wanted)
+            .map(|read| key_of(&**read))
+            .collect()
     }
 
     /// A child of a worker changed.

@@ -111,7 +111,9 @@ fn group_by(text: &str) -> Result<GroupBy, Rejected> {
         Some(SpecGroupBy::Header(name)) => Ok(GroupBy::Header { name }),
         Some(SpecGroupBy::Expression(text)) => {
             Expression::parse(&format!("{{% {text} %}}")).map_err(|error| {
-                invalid(&format!("{error}; write a JSONata expression such as {{% data.accountId %}}"))
+                invalid(&format!(
+                    "{error}; write a JSONata expression such as {{% data.accountId %}}"
+                ))
             })?;
             Ok(GroupBy::Expression { text })
         }

@@ -26,7 +26,11 @@ impl Kind for QueueConsumer {
 
     fn resolve(&self, world: &World) -> Result<Resolved, Rejected> {
         let intake = IntakeConfig {
-            deduplicate: self.spec.deduplicate.as_ref().map(delivery::deduplicate_all),
+            deduplicate: self
+                .spec
+                .deduplicate
+                .as_ref()
+                .map(delivery::deduplicate_all),
             delay_seconds: self.spec.delay_seconds,
             ..delivery::publish_api()
         };
