@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::randomness::Randomness;
 
 mod convert;
+mod document;
 mod functions;
 mod guard;
 mod inspect;
@@ -210,6 +211,16 @@ impl Expression {
         surroundings: &Surroundings,
         randomness: &mut dyn Randomness,
     ) -> Result<Value, EvaluateExpressionError> {
+        self.evaluate_with(&JValue::Undefined, bindings, surroundings, randomness)
+    }
+
+    fn evaluate_with(
+        &self,
+        input: &JValue,
+        bindings: &dyn Bindings,
+        surroundings: &Surroundings,
+        randomness: &mut dyn Randomness,
+    ) -> Result<Value, EvaluateExpressionError> {
         let limits = surroundings.limits;
         let mut context = Context::new();
         if self.needs.states {
@@ -234,7 +245,7 @@ impl Expression {
         };
         functions::register(&mut evaluator, surroundings.now, seed, limits)
             .and_then(|()| guard::register(&mut evaluator, limits))
-            .and_then(|()| evaluator.evaluate(&self.program, &JValue::Undefined))
+            .and_then(|()| evaluator.evaluate(&self.program, input))
             .map_err(|error| EvaluateExpressionError::Throw(text_of(error.message())))
             .and_then(|result| convert::outwards(&result, limits.bytes))
     }

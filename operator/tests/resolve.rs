@@ -40,6 +40,10 @@ const BUSES: &str = r#"
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: far, namespace: shop}, spec: {to: {kind: QueueConsumer, name: back}}}
 ---
+{kind: FifoConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: ordered, namespace: shop}, spec: {to: {url: "http://a"}}}
+---
+{kind: FifoConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: other-way, namespace: shop}, spec: {to: {kind: FifoConsumer, name: subject}}}
+---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: round, namespace: shop}, spec: {to: {kind: QueueConsumer, name: round}}}
 "#;
 
@@ -62,6 +66,22 @@ fn queue(spec: Value) -> Object {
         serde_json::from_value(json!({
             "apiVersion": "weir.dev/v1alpha1",
             "kind": "QueueConsumer",
+            "metadata": { "name": "subject", "namespace": "shop", "uid": "u" },
+            "spec": spec,
+        }))
+        .unwrap(),
+    )
+}
+
+fn fifo(spec: Value) -> Object {
+    let mut spec = spec;
+    if spec.get("handler").is_none() && spec.get("to").is_none() {
+        spec["handler"] = json!({ "image": "i" });
+    }
+    Object::FifoConsumer(
+        serde_json::from_value(json!({
+            "apiVersion": "weir.dev/v1alpha1",
+            "kind": "FifoConsumer",
             "metadata": { "name": "subject", "namespace": "shop", "uid": "u" },
             "spec": spec,
         }))
@@ -143,7 +163,6 @@ fn what_this_version_lacks_is_refused_and_never_ignored() {
     );
     for kind in [
         "Function",
-        "FifoConsumer",
         "Notifier",
         "Router",
         "FanOut",
@@ -292,6 +311,82 @@ fn queues_that_send_in_a_circle_are_refused() {
         decide(&queue("round")).is_ok(),
         "somebody else's circle is theirs to break"
     );
+}
+
+#[test]
+fn an_ordered_queue_is_named_as_any_other() {
+    let named = |name: &str| json!({ "to": { "kind": "FifoConsumer", "name": name } });
+    for object in [webhook(named("ordered")), queue(named("ordered"))] {
+        let plan = decide(&object).unwrap();
+        let config = serde_json::to_value(plan.config.runtime.unwrap()).unwrap();
+        assert_eq!(
+            config["consumer"]["target"]["url"]["url"],
+            "http://weir-runtime.shop.svc/fifoconsumers/ordered"
+        );
+    }
+    let other = json!({ "to": { "kind": "FifoConsumer", "name": "closed", "namespace": "other" } });
+    rejected(
+        &webhook(other),
+        Reason::TargetNotFound,
+        "FifoConsumer other/closed not found",
+    );
+    rejected(&fifo(named("subject")), Reason::TargetLoop, "itself");
+    // A queue and an ordered queue of one name are two objects.
+    rejected(
+        &fifo(named("other-way")),
+        Reason::TargetLoop,
+        "shop/other-way",
+    );
+    let own = json!({ "to": { "kind": "QueueConsumer", "name": "own" } });
+    assert!(decide(&fifo(own)).is_ok());
+}
+
+#[test]
+fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
+    for text in [
+        "{% data. %}",
+        "{% $eval('1') %}",
+        "data.accountId",
+        "header:",
+    ] {
+        rejected(
+            &fifo(json!({ "groupBy": text })),
+            Reason::InvalidSpec,
+            "spec.groupBy",
+        );
+    }
+    let group = |text: &str| {
+        let plan = decide(&fifo(json!({ "groupBy": text }))).unwrap();
+        serde_json::to_value(plan.config.runtime.unwrap().intake.unwrap().group).unwrap()
+    };
+    assert_eq!(
+        group("{% data.accountId %}"),
+        json!({ "expression": { "text": "data.accountId" } })
+    );
+    assert_eq!(
+        group("header: X-Group"),
+        json!({ "header": { "name": "x-group" } })
+    );
+}
+
+#[test]
+fn an_ordered_queue_refuses_what_this_release_cannot_do() {
+    for (spec, advice) in [
+        (
+            json!({ "circuitBreaker": "payments" }),
+            "spec.circuitBreaker",
+        ),
+        (
+            json!({ "handler": { "image": "i", "protocol": "Lambda" } }),
+            "spec.handler.protocol",
+        ),
+        (
+            json!({ "scaling": { "provider": "Push" } }),
+            "spec.scaling.provider",
+        ),
+    ] {
+        rejected(&fifo(spec), Reason::Unsupported, advice);
+    }
 }
 
 #[test]

@@ -136,11 +136,17 @@ impl Manager {
                 .clone();
             let queue = self.queue(object, &shared);
             self.engine(object, queue.clone(), &shared);
+            let group = object
+                .intake
+                .as_ref()
+                .and_then(|intake| intake.group.as_ref());
+            let grouping = shared.grouping(group);
             all.insert(
                 key.clone(),
                 Arc::new(Object {
                     config: object.clone(),
                     queue,
+                    grouping,
                     shared,
                 }),
             );

@@ -183,11 +183,17 @@ impl Api {
             }
         };
         if tokio::time::timeout(limit, waiting).await.is_err() {
-            let dump: Vec<String> = ["webhooks", "queueconsumers", "messagebuses", "deployments"]
-                .iter()
-                .flat_map(|plural| self.all(plural))
-                .map(|object| format!("{} {}", object["metadata"], object["status"]))
-                .collect();
+            let dump: Vec<String> = [
+                "webhooks",
+                "queueconsumers",
+                "fifoconsumers",
+                "messagebuses",
+                "deployments",
+            ]
+            .iter()
+            .flat_map(|plural| self.all(plural))
+            .map(|object| format!("{} {}", object["metadata"], object["status"]))
+            .collect();
             let log: Vec<Logged> = self.log();
             let tail = &log[log.len().saturating_sub(20)..];
             panic!("not so in time: {what}\n{}\n{tail:#?}", dump.join("\n"));

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, sleep};
 use weir_broker::{QueueSpec, SystemClock, Transport, WorkQueue};
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
-    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig,
+    ObjectConfig, Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -203,7 +203,9 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
                 by: DeduplicateBy::Header,
                 header: Some("webhook-id".into()),
                 window_seconds: 600,
+                scope: DeduplicateScope::Queue,
             }),
+            group: None,
             delay_seconds: 0,
             publish_api: false,
         }),
@@ -266,6 +268,7 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
                     max_age_seconds: 86_400,
                     permanent_statuses: vec![400],
                 },
+                when_exhausted: WhenExhausted::DeadLetter,
                 paused: false,
             }),
             ..config.clone()
