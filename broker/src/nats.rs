@@ -17,11 +17,13 @@ mod commit;
 mod connection;
 mod consume;
 mod group;
+mod letters;
 mod permit;
 mod pull;
 mod queue;
 mod read;
 mod recent;
+mod record;
 mod redelivery;
 mod settle;
 mod topology;
@@ -148,6 +150,7 @@ impl Transport for NatsTransport {
             shared,
             lease,
             outstanding,
+            kept: Duration::from_secs(queue.config.dead_letter_retention_seconds),
         })
     }
 

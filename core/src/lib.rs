@@ -6,7 +6,8 @@
 //!
 //! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
 //! [`publish`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
-//! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed.
+//! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed,
+//! [`redrive`] when somebody has mended the reason.
 //! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
 
@@ -26,6 +27,7 @@ pub mod names;
 pub mod object;
 pub mod pattern;
 pub mod publish;
+pub mod redrive;
 pub mod retry;
 pub mod trace;
 pub mod verify;

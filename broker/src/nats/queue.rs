@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use weir_core::dead_letter::DeadLetter;
 
 use super::codec::{RESERVE, encode, put};
 use super::commit::{Budget, Committer, no_stream};
@@ -19,8 +20,8 @@ use super::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::queue::{
-    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
-    WorkQueue,
+    Consumer, Depth, Page, Permit, Publication, Published, Record, RecordName, StoredDeadLetter,
+    StoredMessage, WorkQueue,
 };
 
 /// One stream as this process uses it.
@@ -153,7 +154,7 @@ impl Shared {
         }
     }
 
-    fn max_message_bytes(&self) -> usize {
+    pub(crate) fn max_message_bytes(&self) -> usize {
         self.connection
             .client()
             .max_payload()
@@ -179,6 +180,8 @@ pub(crate) struct NatsQueue {
     pub(crate) lease: Duration,
     /// Most deliveries that may be out, over all processes.
     pub(crate) outstanding: usize,
+    /// How long dead letters are kept.
+    pub(crate) kept: Duration,
 }
 
 #[async_trait]
@@ -224,6 +227,36 @@ impl WorkQueue for NatsQueue {
 
     async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
         self.shared.remove_dead_letter(position).await
+    }
+
+    fn dead_letters_kept(&self) -> Duration {
+        self.kept
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.shared.last_dead_letter().await
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        self.shared.store_dead_letter(letter).await
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.shared.purge_dead_letters(through).await
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.shared.record(name).await
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.shared.put_record(name, expected, body, kept).await
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use weir_core::names::QueueNames;
 
+use crate::queue::RecordName;
 use crate::transport::QueueSpec;
 
 /// The consumer that competing workers share.
@@ -66,6 +67,11 @@ impl Names {
         self.roles.role(&format!("permit.{number}"))
     }
 
+    /// Where a record of the queue is.
+    pub(crate) fn record(&self, name: RecordName) -> String {
+        self.roles.role(&format!("record.{}", name.as_str()))
+    }
+
     pub(crate) fn dead(&self, id: &str) -> String {
         self.roles.role_of("dead", id)
     }
@@ -89,7 +95,7 @@ fn metadata(spec: &QueueSpec) -> Value {
     json!({ UID: spec.uid, OBJECT: spec.object.to_string() })
 }
 
-/// The stream that holds waiting messages, schedules, keys, counts and permits.
+/// The stream that holds waiting messages, schedules, keys, counts, permits and records.
 pub(crate) fn queue_stream(spec: &QueueSpec) -> Value {
     let names = Names::of(spec);
     json!({
@@ -100,6 +106,7 @@ pub(crate) fn queue_stream(spec: &QueueSpec) -> Value {
             names.all("dd"),
             names.all("try"),
             names.all("permit"),
+            names.all("record"),
         ],
         "retention": "workqueue",
         "storage": "file",
