@@ -28,8 +28,10 @@
 //! A letter is published with its id, its group, its headers and its body, with no attempts, and
 //! with an age that begins now: one that was given up because of its age would be given up again
 //! (aws-semantics 5.2.6). In order of position, one after the other, so that the order within a group
-//! is the order in which its messages died.
+//! is the order in which its messages died. A group of a FIFO queue that was given up as a whole is put
+//! back as a whole, before what came later ([`crate::fifo::FifoQueue::redrive_group`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ use weir_core::redrive::{Pace, Redrive, Redrives, State, StillActive, identity};
 
 use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::fifo::Hold;
 use crate::queue::{Publication, RecordName, StoredDeadLetter, WorkQueue};
 
 /// How long the record of a redrive is kept when nobody writes it.
@@ -236,6 +239,7 @@ impl Runner {
             redrives,
             version,
             by_id: None,
+            lost_groups: None,
         };
         let ended = match going.run_to_end().await {
             Err(Ended::Broker(error)) => going.fail(&error).await,
@@ -307,6 +311,8 @@ struct Going<'a> {
     by_id: Option<Vec<u64>>,
     /// Letters that are read at once: more while none is wanted.
     reach: usize,
+    /// Groups of a FIFO queue that send everything to the dead letters; looked up once.
+    lost_groups: Option<BTreeSet<String>>,
 }
 
 impl Going<'_> {
@@ -441,7 +447,22 @@ impl Going<'_> {
     async fn move_letters(&mut self, letters: Vec<StoredDeadLetter>) -> Result<(), Ended> {
         let mut published = Vec::with_capacity(letters.len());
         let mut stopped = None;
+        let mut whole_groups = BTreeSet::new();
         for stored in letters {
+            let group = stored.letter.message.group.clone().unwrap_or_default();
+            match self.redrive_whole(&group).await {
+                Ok(true) => drop(whole_groups.insert(group.clone())),
+                Ok(false) => {}
+                Err(ended) => {
+                    stopped = Some(ended);
+                    break;
+                }
+            }
+            if whole_groups.contains(&group) {
+                let position = stored.position;
+                self.redrive().in_hand.retain(|held| *held != position);
+                continue;
+            }
             if self.runner.stop.is_cancelled() {
                 stopped = Some(Ended::Stopped);
                 break;
@@ -479,6 +500,45 @@ impl Going<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Puts a group back as a whole, in front of what came later, where it was given up as a whole:
+    /// published one by one, its messages would die again at once. The filter does not count for it.
+    async fn redrive_whole(&mut self, group: &str) -> Result<bool, Ended> {
+        if self.redrive().to.is_some() {
+            return Ok(false);
+        }
+        let Ok(fifo) = self.runner.queue.fifo() else {
+            return Ok(false);
+        };
+        if self.lost_groups.is_none() {
+            let mut lost = BTreeSet::new();
+            let mut after: Option<String> = None;
+            loop {
+                let page = self
+                    .persist(|| fifo.held_groups(after.as_deref(), MOST_AT_ONCE))
+                    .await?;
+                let full = page.len() == MOST_AT_ONCE;
+                after = page.last().map(|held| held.group.clone());
+                lost.extend(
+                    page.into_iter()
+                        .filter(|held| held.hold == Hold::DeadLettered)
+                        .map(|held| held.group),
+                );
+                if !full {
+                    break;
+                }
+            }
+            self.lost_groups = Some(lost);
+        }
+        let lost = self.lost_groups.get_or_insert_default();
+        if !lost.contains(group) {
+            return Ok(false);
+        }
+        let moved = self.persist(|| fifo.redrive_group(group)).await?;
+        self.redrive().counts.moved += moved;
+        self.lost_groups.get_or_insert_default().remove(group);
+        Ok(true)
     }
 
     /// Stores a message once. False where the target never takes it.

@@ -61,7 +61,8 @@ pub enum BusConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls.
+    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls; in a
+    /// FIFO queue turns, which is groups at once.
     pub limit: u32,
     /// Most messages of one call; 1 means no batches.
     pub batch_max: u32,
@@ -73,6 +74,18 @@ pub struct QueueConfig {
     pub capacity: u64,
     /// How long dead letters are kept, seconds.
     pub dead_letter_retention_seconds: u64,
+    /// Present where order is kept within groups. A queue is one or the other for its whole life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fifo: Option<FifoConfig>,
+}
+
+/// What a queue that keeps order needs beside a [`QueueConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FifoConfig {
+    /// Shards of the groups, 1 or more, on brokers that keep order by sharding. May be changed at any
+    /// time as far as the transport says so; order never depends on it.
+    pub partitions: u32,
 }
 
 /// How messages come in over HTTP.

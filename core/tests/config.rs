@@ -159,6 +159,7 @@ fn queue() -> impl Strategy<Value = QueueConfig> {
             replicas: numbers[3],
             capacity,
             dead_letter_retention_seconds: retention,
+            fifo: None,
         }
     })
 }

@@ -126,6 +126,7 @@ pub fn resolve(
             replicas: bus.replicas,
             capacity: CAPACITY,
             dead_letter_retention_seconds: u64::from(delivery.dead_letter.retention_seconds),
+            fifo: None,
         },
         consumer: ConsumerConfig {
             target,

@@ -12,7 +12,9 @@ use weir_core::config::QueueConfig;
 use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::message::Message;
 
+use super::lanes::{HandedTurn, Lanes};
 use crate::error::BrokerError;
+use crate::fifo::{HeldGroup, Hold};
 use crate::queue::{
     Depth, Page, Publication, Published, Record, RecordName, StoredDeadLetter, StoredMessage,
 };
@@ -74,6 +76,8 @@ pub(super) struct State {
     dead: BTreeMap<u64, (DeadLetter, Instant)>,
     permits: HashMap<u64, Instant>,
     records: HashMap<RecordName, Record>,
+    /// The groups, where order is kept.
+    pub(super) lanes: Lanes,
 }
 
 impl State {
@@ -92,16 +96,19 @@ impl State {
             dead: BTreeMap::new(),
             permits: HashMap::new(),
             records: HashMap::new(),
+            lanes: Lanes::default(),
         }
     }
 
     /// Messages that a removal would lose: waiting and in flight, then dead letters.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.entries.len() as u64, self.dead.len() as u64)
+        let stored = self.entries.len() as u64 + self.lanes.stored();
+        (stored, self.dead.len() as u64)
     }
 
     /// Lets time pass: leases and permits end, delays are over, keys and dead letters are forgotten.
     pub(super) fn tick(&mut self, now: Instant, wall: Timestamp) {
+        self.lanes.tick(now);
         while let Some(&(until, position)) = self.leases.first()
             && until <= now
         {
@@ -142,7 +149,10 @@ impl State {
         let leases = self.leases.first().map(|(at, _)| *at);
         let delayed = self.delayed.first().map(|(at, _)| *at);
         let permits = self.permits.values().min().copied();
-        [leases, delayed, permits].into_iter().flatten().min()
+        [leases, delayed, permits, self.lanes.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn publish(
@@ -159,7 +169,7 @@ impl State {
                 duplicate: true,
             });
         }
-        if self.entries.len() as u64 >= self.config.capacity {
+        if self.entries.len() as u64 + self.lanes.stored() >= self.config.capacity {
             return None;
         }
         let id = publication.message.id.clone();
@@ -167,7 +177,11 @@ impl State {
             self.key_ends.insert((now + window, identity.clone()));
             self.keys.insert(identity, id.clone());
         }
-        self.store(publication.message, 0, publication.delay, now, wall);
+        if self.config.fifo.is_some() {
+            self.line_up(publication.message, publication.delay, now, wall);
+        } else {
+            self.store(publication.message, 0, publication.delay, now, wall);
+        }
         Some(Published {
             id,
             duplicate: false,
@@ -248,17 +262,92 @@ impl State {
             return false;
         }
         if let Some(entry) = self.take(held.position) {
-            let letter = DeadLetter {
-                message: entry.message,
-                failure: failure.clone(),
-            };
-            // The letter of the latest death replaces an earlier one of the same message.
-            self.dead
-                .retain(|_, (known, _)| known.message.id != letter.message.id);
-            let position = self.next();
-            self.dead.insert(position, (letter, now));
+            self.bury(entry.message, failure.clone(), now);
         }
         true
+    }
+
+    /// Stores a dead letter. That of the latest death replaces an earlier one of the same message.
+    pub(super) fn bury(&mut self, message: Message, failure: Failure, now: Instant) {
+        self.dead
+            .retain(|_, (known, _)| known.message.id != message.id);
+        let position = self.next();
+        self.dead
+            .insert(position, (DeadLetter { message, failure }, now));
+    }
+
+    /// Stores a message of a FIFO queue.
+    fn line_up(&mut self, message: Message, delay: Duration, now: Instant, wall: Timestamp) {
+        let due = (!delay.is_zero()).then(|| (now + delay, due_at(wall, delay)));
+        let position = self.next();
+        if let Some((entry, held)) = self.lanes.store(message, position, due, now, wall) {
+            let failure = held.failure_of_followers(wall);
+            self.bury(entry.message, failure, now);
+        }
+    }
+
+    /// The next turn, where a group waits and the limit leaves room.
+    pub(super) fn take_turn(&mut self, now: Instant) -> Option<HandedTurn> {
+        let (limit, batch_max) = (self.config.limit, self.config.batch_max);
+        self.lanes.take(now, limit, batch_max, self.lease())
+    }
+
+    /// Blocks a group or gives it up as a whole. False when the turn is not that of `number` any more.
+    pub(super) fn hold_group(
+        &mut self,
+        group: &str,
+        number: u64,
+        hold: Hold,
+        failure: &Failure,
+        since: Timestamp,
+        now: Instant,
+    ) -> bool {
+        let first = self.lanes.first_id(group).unwrap_or_default();
+        let held = HeldGroup {
+            group: group.to_owned(),
+            hold,
+            since,
+            message_id: first,
+            failure: failure.clone(),
+        };
+        let followers = held.failure_of_followers(since);
+        let Some(given_up) = self.lanes.hold(number, held) else {
+            return false;
+        };
+        for (at, entry) in given_up.into_iter().enumerate() {
+            let failure = if at == 0 { failure } else { &followers };
+            self.bury(entry.message, failure.clone(), now);
+        }
+        true
+    }
+
+    /// Puts the dead letters of a group back before everything else. `None` while it is in a turn.
+    pub(super) fn redrive_group(
+        &mut self,
+        group: &str,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Option<u64> {
+        if self.lanes.is_in_turn(group) {
+            return None;
+        }
+        let of_it = |letter: &DeadLetter| letter.message.group.as_deref().unwrap_or("") == group;
+        let positions: Vec<u64> = self
+            .dead
+            .iter()
+            .filter(|(_, (letter, _))| of_it(letter))
+            .map(|(position, _)| *position)
+            .collect();
+        let mut messages = Vec::new();
+        for position in positions {
+            if let Some((letter, _)) = self.dead.remove(&position) {
+                messages.push((letter.message, self.next()));
+            }
+        }
+        let count = messages.len() as u64;
+        self.lanes.put_first(group, messages, wall);
+        self.lanes.release(group, now);
+        Some(count)
     }
 
     pub(super) fn give_back(&mut self, held: Held, begun: bool) -> bool {
@@ -299,20 +388,37 @@ impl State {
 
     pub(super) fn depth(&self) -> Depth {
         Depth {
-            ready: self.ready.len() as u64,
-            in_flight: self.leases.len() as u64,
-            delayed: self.delayed.len() as u64,
+            ready: self.ready.len() as u64
+                + self.lanes.stored().saturating_sub(self.lanes.in_turn()),
+            in_flight: self.leases.len() as u64 + self.lanes.in_turn().min(self.lanes.stored()),
+            delayed: self.delayed.len() as u64 + self.lanes.delayed(),
             dead: self.dead.len() as u64,
             oldest: self
                 .entries
                 .values()
                 .filter(|entry| !matches!(entry.place, Place::Delayed { .. }))
                 .map(|entry| entry.stored_at)
+                .chain(self.lanes.entries().map(|entry| entry.stored_at))
                 .min(),
         }
     }
 
     pub(super) fn peek(&self, after: Option<u64>, limit: usize) -> Page<StoredMessage> {
+        if self.config.fifo.is_some() {
+            let mut entries: Vec<_> = self
+                .lanes
+                .entries()
+                .filter(|entry| entry.position >= beyond(after))
+                .collect();
+            entries.sort_unstable_by_key(|entry| entry.position);
+            let seen = entries.into_iter().map(|entry| StoredMessage {
+                message: entry.message.clone(),
+                attempts: entry.attempts,
+                due: entry.due.map(|(_, at)| at),
+                position: entry.position,
+            });
+            return page(seen, limit, |item| item.position);
+        }
         let entries = self
             .entries
             .range(beyond(after)..)
@@ -402,7 +508,7 @@ impl State {
         self.last
     }
 
-    fn lease(&self) -> Duration {
+    pub(super) fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.config.lease_seconds))
     }
 
@@ -445,8 +551,7 @@ impl State {
         } else {
             let due = now + delay;
             self.delayed.insert((due, position));
-            let span = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
-            let due_at = wall.checked_add(span).unwrap_or(Timestamp::MAX);
+            let due_at = due_at(wall, delay);
             Place::Delayed { due, due_at }
         };
         let entry = Entry {
@@ -464,6 +569,11 @@ impl State {
 /// How a lease that is over is answered.
 pub(super) fn over(id: &str) -> BrokerError {
     BrokerError::LeaseOver { id: id.to_owned() }
+}
+
+fn due_at(wall: Timestamp, delay: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
+    wall.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
 fn beyond(after: Option<u64>) -> u64 {

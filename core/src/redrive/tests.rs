@@ -8,6 +8,7 @@ pub(super) fn message(id: &str) -> Message {
         id: id.to_owned(),
         accepted_at: Timestamp::UNIX_EPOCH,
         headers: Headers::new(),
+        group: None,
         body: "b".into(),
     }
 }
