@@ -25,6 +25,7 @@ pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod ops;
 pub mod pattern;
 pub mod publish;
 pub mod redrive;
