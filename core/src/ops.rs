@@ -27,6 +27,10 @@ pub const MOST_ITEMS: usize = 200;
 pub const USUAL_ITEMS: usize = 50;
 /// Most letters that one request looks at; the answer says where to go on.
 pub const MOST_LOOKED_AT: u64 = 5000;
+/// Header with the caller's token, where the `authorization` header cannot come through.
+pub const CALLER: &str = "weir-authorization";
+/// Audience of tokens that are good for this API and nothing else.
+pub const AUDIENCE: &str = "weir.dev/ops";
 /// Header that `export` begins its answer with: the number of dead letters there are.
 pub const TOTAL: &str = "weir-total";
 
