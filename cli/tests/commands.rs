@@ -36,10 +36,8 @@ fn what_fails_is_listed_counted_and_shown_whole() {
         "{table}"
     );
     let counts = json(&run.weir(&["dlq", "list", "--by", "status", "-o", "json"]));
-    assert_eq!(
-        counts["counts"],
-        serde_json::json!([{"key": "500", "count": 1}])
-    );
+    let count = &counts["counts"][0];
+    assert_eq!((&count["key"], &count["count"]), (&"500".into(), &1.into()));
     let letter = text(&run.weir(&["dlq", "show", "qc/rows", &id]).stdout);
     assert!(
         letter.contains("MaxAttempts") && letter.contains(r#"{"answer": 500}"#),
