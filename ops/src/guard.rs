@@ -62,6 +62,7 @@ pub struct Caller {
 #[async_trait]
 pub trait Guard: Send + Sync + 'static {
     /// Lets a request through, or says why not. Asked before anything is looked up, so that nobody
-    /// learns what is there from an error.
-    async fn admit(&self, head: &Parts, access: &Access) -> Result<Caller, Refusal>;
+    /// learns what is there from an error. Without an access only who asks is checked: the request
+    /// makes no sense, and will be told so.
+    async fn admit(&self, head: &Parts, access: Option<&Access>) -> Result<Caller, Refusal>;
 }
