@@ -18,12 +18,14 @@ mod connection;
 mod consume;
 mod fifo;
 mod group;
+mod letters;
 mod permit;
 mod pull;
 mod queue;
 mod read;
 mod receipt;
 mod recent;
+mod record;
 mod redelivery;
 mod settle;
 mod topology;
@@ -156,6 +158,7 @@ impl Transport for NatsTransport {
             lease,
             outstanding,
             fifo,
+            kept: Duration::from_secs(queue.config.dead_letter_retention_seconds),
         })
     }
 

@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use weir_core::dead_letter::DeadLetter;
 use weir_core::message::Message;
 
 use super::codec::{RESERVE, encode, put};
@@ -23,8 +24,8 @@ use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::fifo::{FifoQueue, wrong_kind};
 use crate::queue::{
-    Consumer, Delivery, Depth, Page, Permit, Publication, Published, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 
 /// One stream as this process uses it.
@@ -154,7 +155,7 @@ impl Shared {
         }
     }
 
-    fn max_message_bytes(&self) -> usize {
+    pub(crate) fn max_message_bytes(&self) -> usize {
         self.connection
             .client()
             .max_payload()
@@ -182,6 +183,8 @@ pub(crate) struct NatsQueue {
     pub(crate) outstanding: usize,
     /// Present where order is kept.
     pub(crate) fifo: Option<Arc<Fifo>>,
+    /// How long dead letters are kept.
+    pub(crate) kept: Duration,
 }
 
 #[async_trait]
@@ -262,6 +265,36 @@ impl WorkQueue for NatsQueue {
 
     async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
         self.shared.remove_dead_letter(position).await
+    }
+
+    fn dead_letters_kept(&self) -> Duration {
+        self.kept
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.shared.last_dead_letter().await
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        self.shared.store_dead_letter(letter).await
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.shared.purge_dead_letters(through).await
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.shared.record(name).await
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.shared.put_record(name, expected, body, kept).await
     }
 
     fn max_message_bytes(&self) -> usize {

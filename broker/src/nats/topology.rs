@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use weir_core::names::QueueNames;
 
+use crate::queue::RecordName;
 use crate::transport::QueueSpec;
 
 /// The consumer that competing workers share.
@@ -91,6 +92,11 @@ impl Names {
         self.roles.role(&format!("permit.{number}"))
     }
 
+    /// Where a record of the queue is.
+    pub(crate) fn record(&self, name: RecordName) -> String {
+        self.roles.role(&format!("record.{}", name.as_str()))
+    }
+
     pub(crate) fn dead(&self, id: &str) -> String {
         self.roles.role_of("dead", id)
     }
@@ -115,10 +121,10 @@ fn metadata(spec: &QueueSpec) -> Value {
 }
 
 /// Roles of the subjects of a queue that keeps order: messages, turns and what belongs to them.
-const FIFO_ROLES: [&str; 6] = ["group", "front", "turn", "wake", "note", "dd"];
-const ROLES: [&str; 4] = ["retry", "dd", "try", "permit"];
+const FIFO_ROLES: [&str; 7] = ["group", "front", "turn", "wake", "note", "dd", "record"];
+const ROLES: [&str; 5] = ["retry", "dd", "try", "permit", "record"];
 
-/// The stream that holds waiting messages, schedules, keys, counts, permits and turns.
+/// The stream that holds waiting messages, schedules, keys, counts, permits, turns and records.
 pub(crate) fn queue_stream(spec: &QueueSpec) -> Value {
     let names = Names::of(spec);
     let mut stream = plain_stream(&names, spec);

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod limit;
 pub mod publishing;
 pub mod reading;
+pub mod redrive;
 pub mod retry;
 pub mod topology;
 
@@ -85,6 +86,18 @@ guarantees! {
     reading::peek_consumes_nothing;
     reading::depth_counts_what_is_there;
     reading::pages_hold_every_dead_letter_once;
+    redrive::records_change_one_at_a_time [Records];
+    redrive::a_redrive_killed_at_any_point_loses_and_doubles_nothing [Records];
+    redrive::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive::ids_stay_and_the_window_of_the_intake_is_bypassed [Records];
+    redrive::a_letter_that_dies_again_is_not_redriven_again [Records];
+    redrive::only_what_is_asked_for_is_moved [Records];
+    redrive::the_rate_is_honoured [Records];
+    redrive::a_cancelled_redrive_finishes_what_is_in_hand [Records];
+    redrive::letters_go_to_another_queue [Records];
+    redrive::one_redrive_at_a_time_and_one_process_each [Records];
+    redrive::what_was_exported_is_restored_after_a_purge [Records];
+    redrive::a_purge_removes_what_it_has_seen;
     topology::second_apply_changes_nothing;
     topology::two_processes_may_apply_at_once;
     topology::foreign_stream_is_refused;

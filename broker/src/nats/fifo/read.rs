@@ -59,15 +59,15 @@ impl Fifo {
         limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
         let (shared, names) = (&self.shared, &self.shared.names);
-        let mut found = Vec::new();
-        for role in ["group", "front"] {
-            let subject = names.all(role);
-            let read = shared.read(&names.stream, &subject, after, limit.saturating_add(1));
-            found.extend(read.await?);
-        }
-        found.sort_by_key(|read| read.sequence);
-        found.truncate(limit.saturating_add(1));
+        let read = async |role| {
+            shared
+                .read(&names.stream, &names.all(role), after, limit)
+                .await
+        };
+        let mut found = read("group").await?.and(read("front").await?);
+        found.items.truncate(limit.saturating_add(1));
         let groups: HashSet<String> = found
+            .items
             .iter()
             .map(|raw| weir_core::names::token(group_of(&raw.message().message)))
             .collect();
