@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 use weir_core::object::{Kind, ObjectKey};
-use weir_crds::{QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, QueueConsumer, Webhook};
 use weir_ops::{Directory, Entry};
 
 use crate::context::Context;
@@ -24,6 +24,7 @@ impl Directory for Known {
     fn all(&self, namespace: Option<&str>) -> Vec<Entry> {
         let mut all = self.of_kind::<Webhook>(namespace);
         all.extend(self.of_kind::<QueueConsumer>(namespace));
+        all.extend(self.of_kind::<FifoConsumer>(namespace));
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
     }
@@ -33,6 +34,7 @@ impl Directory for Known {
         match kind {
             Kind::Webhook => self.one::<Webhook>(&name),
             Kind::QueueConsumer => self.one::<QueueConsumer>(&name),
+            Kind::FifoConsumer => self.one::<FifoConsumer>(&name),
         }
     }
 
