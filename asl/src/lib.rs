@@ -4,6 +4,7 @@
 //! and timers, stores the state after every step, and feeds what happened back in.
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod definition;
 pub mod intrinsic;
 pub mod jsonata;
@@ -13,6 +14,7 @@ pub mod path;
 pub mod problem;
 pub mod randomness;
 pub mod scope;
+pub mod simulate;
 pub mod template;
 pub mod timestamp;
 pub mod validate;

@@ -1,6 +1,7 @@
 //! Runs a machine without the world: a virtual clock, mocks for what tasks call, a seed for what is
 //! random. A year's wait takes no time, and the same arguments give the same run.
 
+mod alone;
 mod functions;
 mod host;
 mod mocks;
@@ -9,12 +10,13 @@ mod read;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use alone::{TakeStateError, alone};
 pub use functions::{Behaviours, Functions, ParseBehavioursError};
 pub use mocks::{Mocks, ParseMocksError};
 pub use read::read_items;
 
 use crate::definition::{StateMachine, WorkflowType};
-use crate::machine::HistoryEvent;
+use crate::machine::{Happening, HistoryEvent};
 
 /// What a simulation is told beside the definition and the input.
 #[derive(Clone, Debug)]
@@ -75,9 +77,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// The name of the last state that was entered.
+    pub fn last_state(&self) -> Option<&str> {
+        self.history
+            .iter()
+            .rev()
+            .find_map(|event| match &event.what {
+                Happening::StateEntered { name, .. } => Some(&**name),
+                _ => None,
+            })
+    }
+
     /// The types of the history's events, in order.
     pub fn event_types(&self) -> Vec<String> {
-        self.history.iter().map(|event| event.what.type_name()).collect()
+        self.history.iter().map(HistoryEvent::type_name).collect()
     }
 }
 

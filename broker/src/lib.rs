@@ -11,6 +11,7 @@ pub mod fifo;
 pub mod memory;
 pub mod nats;
 pub mod queue;
+pub mod redrive;
 mod task;
 pub mod transport;
 
@@ -22,7 +23,7 @@ pub use fifo::{
 pub use memory::MemoryBroker;
 pub use nats::NatsTransport;
 pub use queue::{
-    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, connect};

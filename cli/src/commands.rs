@@ -1,7 +1,9 @@
 //! One file a command.
 
 pub mod dlq;
+pub mod filter;
 pub mod lint;
 pub mod run;
 pub mod send;
+pub mod sm;
 pub mod version;

@@ -6,7 +6,8 @@
 //!
 //! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
 //! [`publish`], [`event`], [`group`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
-//! before a call, [`batch`], [`decide`] and [`fifo`] after it, [`retry`] and [`dead_letter`] when it failed.
+//! before a call, [`batch`], [`decide`] and [`fifo`] after it, [`retry`] and [`dead_letter`] when it failed,
+//! [`redrive`] when somebody has mended the reason.
 //! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
 
@@ -27,8 +28,10 @@ pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod ops;
 pub mod pattern;
 pub mod publish;
+pub mod redrive;
 pub mod retry;
 pub mod trace;
 pub mod verify;

@@ -157,6 +157,13 @@ pub fn is_reserved(lower_case_name: &str) -> bool {
     lower_case_name.starts_with("weir-") || lower_case_name.starts_with("nats-")
 }
 
+/// Whether a message may have this header as it is: a lower-case name, characters that stand for
+/// bytes of an HTTP header.
+pub(crate) fn is_header(name: &str, value: &str) -> bool {
+    let is_name = |byte: u8| is_token_byte(byte) && !byte.is_ascii_uppercase();
+    !name.is_empty() && name.bytes().all(is_name) && value.chars().all(is_header_char)
+}
+
 /// RFC 3339 in UTC, with milliseconds, or finer where the time is finer.
 pub fn encode_time(time: Timestamp) -> String {
     if time.subsec_nanosecond() % 1_000_000 == 0 {

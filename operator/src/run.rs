@@ -29,6 +29,7 @@ use crate::lease::{Lease, Lost, Times};
 use crate::memory::{Key, Memory};
 use crate::metrics::Metrics;
 use crate::numbers;
+use crate::ops::{self, OpsListener};
 use crate::probe::Probe;
 use crate::reconcile::{on_error, reconcile};
 use crate::runtime_shell::RuntimeShell;
@@ -48,7 +49,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Parts {
     /// For everything but the lease; fenced by `fence`.
     pub client: Client,
-    /// For the lease; not fenced.
+    /// For the lease, and to ask who may use the ops API; not fenced.
     pub lease_client: Client,
     /// Opened by the lease.
     pub fence: Fence,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub credentials: std::path::PathBuf,
     /// Asks the data plane.
     pub probe: Arc<dyn Probe>,
+    /// Where users of the cluster look at queues; nowhere without it.
+    pub ops: Option<OpsListener>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -142,6 +145,8 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         fence,
         health,
         scopes,
+        ops,
+        lease_client,
         ..
     } = parts;
     let (stores, writers) = hub::stores(&client, &scopes);
@@ -157,7 +162,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         brokers: Brokers::new(
             parts.connect,
             credentials,
-            fence,
+            fence.clone(),
             Arc::clone(&metrics),
             &settings,
         ),
@@ -216,6 +221,19 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
     let lost = broker_changes(Arc::clone(&context), concerns);
     let all = stream::select(changes.boxed(), lost.boxed());
     tasks.spawn(dispatch(all, queues, shutdown.clone()));
+    if let Some(ops) = ops {
+        let serving = ops::serve(
+            ops,
+            Arc::clone(&context),
+            fence,
+            lease_client,
+            shutdown.clone(),
+        );
+        tasks.spawn(async move {
+            serving.await;
+            "the ops server"
+        });
+    }
     let (ending, context) = (shutdown.clone(), context);
     tasks.spawn(async move {
         tokio::select! {

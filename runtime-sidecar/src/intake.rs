@@ -45,6 +45,8 @@ pub struct Intake {
 }
 
 impl Answer for Intake {
+    type Body = Full<Bytes>;
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let snapshot = self.objects.snapshot();
         let path = request.uri().path();

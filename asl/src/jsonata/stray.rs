@@ -16,11 +16,7 @@ pub(super) fn names(program: &AstNode) -> Vec<String> {
 /// filter, or in the body of a function may have one, so it is left alone.
 fn visit(node: &AstNode, found: &mut Vec<String>) {
     with_stack(|| match node {
-        AstNode::Name(name) => {
-            if !found.contains(name) {
-                found.push(name.clone());
-            }
-        }
+        AstNode::Name(name) if !found.contains(name) => found.push(name.clone()),
         AstNode::Path { steps } => {
             if let Some(first) = steps.first() {
                 visit(&first.node, found);

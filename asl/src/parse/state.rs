@@ -223,7 +223,7 @@ fn transition(fields: &Fields<'_>, noted: &mut StateOutline) -> Option<Transitio
         fields.problem_at("End", "A state without 'Next' must have \"End\": true");
     }
     // A field of the wrong form is a problem of its own, and no reason to say that the flow has no end.
-    noted.terminal = next.is_none();
+    noted.terminal = next.is_none() || end == Some(true);
     match (next, end) {
         (Some(next), None | Some(false)) => Some(Transition::Next(next)),
         (None, Some(true)) => Some(Transition::End),

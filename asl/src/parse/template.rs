@@ -113,12 +113,15 @@ pub(super) fn expression(cx: &Context, at: &str, text: &str) -> Option<Expressio
 
 /// The words of a JSONata error without its code (`S0207: `), as AWS tells it.
 fn without_code(said: &str) -> String {
-    match said.split_once(": ") {
-        Some((code, text)) if code.len() == 5 && code[1..].bytes().all(|b| b.is_ascii_digit()) => {
-            text.to_owned()
-        }
-        _ => said.to_owned(),
-    }
+    let said = said.strip_prefix("Invalid syntax: ").unwrap_or(said);
+    let code = said.as_bytes().get(..5).unwrap_or_default();
+    let coded = code.first().is_some_and(u8::is_ascii_uppercase)
+        && code[1..].iter().all(u8::is_ascii_digit);
+    said.get(5..)
+        .and_then(|rest| rest.strip_prefix(": "))
+        .filter(|_| coded)
+        .unwrap_or(said)
+        .to_owned()
 }
 
 /// A template in a field. The absence of the field is no problem.
@@ -152,12 +155,17 @@ fn sound_paths(cx: &Context, at: &str, value: &Value) -> bool {
             sound_paths(cx, &format!("{at}[{i}]"), item) & sound
         }),
         Value::Object(fields) => fields.iter().fold(true, |sound, (key, value)| {
-            let here = if key.ends_with(".$") {
-                sound_path(cx, at, key, value)
-            } else {
-                sound_paths(cx, &format!("{at}/{key}"), value)
+            let Some(stored) = key.strip_suffix(".$") else {
+                return sound_paths(cx, &format!("{at}/{key}"), value) & sound;
             };
-            here & sound
+            let alone = !fields.contains_key(stored);
+            if !alone {
+                cx.schema(
+                    at,
+                    format!("The fields '{stored}' and '{key}' stand for the same name"),
+                );
+            }
+            sound_path(cx, at, key, value) & alone & sound
         }),
         _ => true,
     }

@@ -168,14 +168,27 @@ pub(super) fn function_name(text: &str) -> Option<&str> {
     name.split(':').next().filter(|name| !name.is_empty())
 }
 
+/// What the service answers about a function that does not exist.
+pub(super) fn no_function(name: &str, request_id: &str) -> Answer {
+    let arn = format!("arn:aws:lambda:us-east-1:111111111111:function:{name}");
+    Answer::Throw {
+        error: "Lambda.ResourceNotFoundException".into(),
+        cause: format!(
+            "Function not found: {arn} (Service: Lambda, Status Code: 404, Request ID: {request_id})"
+        ),
+    }
+}
+
 /// What `lambda:invoke` answers when a function returned this.
-pub(super) fn invocation(payload: Value, request_id: &str) -> Value {
+pub(super) fn invocation(payload: &Value, request_id: &str) -> Value {
     let length = payload.to_string().len().to_string();
     let headers = json!({
         "Connection": "keep-alive",
         "Content-Length": length,
         "Content-Type": "application/json",
+        "Date": "Mon, 01 Jan 2024 00:00:00 GMT",
         "X-Amz-Executed-Version": "$LATEST",
+        "X-Amzn-Trace-Id": "root=1-00000000-000000000000000000000000;sampled=0",
         "x-amzn-Remapped-Content-Length": "0",
         "x-amzn-RequestId": request_id,
     });

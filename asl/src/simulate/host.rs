@@ -6,18 +6,20 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::functions::{function_name, invocation};
+use super::functions::{function_name, invocation, no_function};
 use super::mocks::{Answer, Mock};
 use super::read::{elements, read_items};
 use super::{Answers, Options, Report};
-use crate::definition::{Map, Pattern, Resource, StateKind, StateMachine, WorkflowType};
+use crate::definition::{
+    Integration, Map, Pattern, Resource, StateKind, StateMachine, WorkflowType,
+};
 use crate::machine::{
-    About, Command, Event, Execution, Failure, HistoryEvent, Id, Outcome, ReadItems, StartChild,
-    StartTask, WriteResults,
+    About, Command, Environment, Event, Execution, Failure, HistoryEvent, Id, Limits, Outcome,
+    ReadItems, StartChild, StartTask, WriteResults, step,
 };
 use crate::randomness::{Seeded, uuid};
 
-/// Most items that a reader is given at once.
+/// How far ahead something is arranged at most.
 const MAX_SECONDS_APART: u64 = crate::definition::MAX_SECONDS;
 
 /// Most heartbeats of one call.
@@ -43,6 +45,7 @@ pub(super) struct Host<'a> {
     /// What was asked and will never be answered.
     unanswered: Vec<String>,
     history: Vec<HistoryEvent>,
+    limits: Limits,
 }
 
 struct Running {
@@ -70,6 +73,7 @@ impl<'a> Host<'a> {
             items: BTreeMap::new(),
             unanswered: Vec::new(),
             history: Vec::new(),
+            limits: Limits::default(),
         }
     }
 
@@ -104,11 +108,11 @@ impl<'a> Host<'a> {
     fn report(self, outcome: &Outcome) -> Report {
         let (output, failure) = match outcome {
             Outcome::Succeeded(output) => (Some((**output).clone()), None),
-            Outcome::Failed(failure) | Outcome::TimedOut(failure) | Outcome::Aborted(failure) => {
-                (None, Some(failure))
-            }
+            Outcome::Failed(failure) | Outcome::Aborted(failure) => (None, Some(failure)),
+            // The status says it all: AWS gives no error to an execution whose time was up.
+            Outcome::TimedOut(_) => (None, None),
         };
-        let text = |part: Option<&Arc<str>>| part.map(|text| text.to_string());
+        let text = |part: Option<&Arc<str>>| part.map(ToString::to_string);
         Report {
             status: outcome.status(),
             output,
@@ -122,12 +126,13 @@ impl<'a> Host<'a> {
     fn about(&self, name: String, input: Arc<Value>) -> About {
         let machine = &self.options.machine_name;
         About {
-            id: format!("arn:aws:states:us-east-1:123456789012:execution:{machine}:{name}").into(),
+            id: format!("arn:aws:states:us-east-1:111111111111:execution:{machine}:{name}").into(),
             name: name.into(),
             input,
             start_time: self.now,
-            role: "arn:aws:iam::123456789012:role/simulation".into(),
-            machine_id: format!("arn:aws:states:us-east-1:123456789012:stateMachine:{machine}").into(),
+            role: "arn:aws:iam::111111111111:role/simulation".into(),
+            machine_id: format!("arn:aws:states:us-east-1:111111111111:stateMachine:{machine}")
+                .into(),
             machine_name: machine.as_str().into(),
             is_express: self.options.workflow == WorkflowType::Express,
             processor_of: None,
@@ -137,7 +142,8 @@ impl<'a> Host<'a> {
 
     fn begin(&mut self, about: About, parent: Option<(Number, Id)>) {
         let number = self.executions.len();
-        self.executions.push(Running { execution: Some(Execution::new(about)), parent });
+        let execution = Execution::new(self.machine, about);
+        self.executions.push(Running { execution, parent });
         self.arrange(0, number, Event::Start);
     }
 
@@ -156,12 +162,17 @@ impl<'a> Host<'a> {
     /// Tells an execution what happened. The outcome of the one that was asked for ends it all.
     fn tell(&mut self, number: Number, event: Event) -> Option<Outcome> {
         let execution = self.executions[number].execution.take()?;
-        let step = self.step(execution, event);
-        self.executions[number].execution = Some(step.0);
+        let mut environment = Environment {
+            now: self.now,
+            randomness: &mut self.randomness,
+            limits: &self.limits,
+        };
+        let step = step(self.machine, execution, event, &mut environment);
+        self.executions[number].execution = Some(step.execution);
         if number == 0 {
-            self.history.extend(step.2);
+            self.history.extend(step.history);
         }
-        for command in step.1 {
+        for command in step.commands {
             if let Some(outcome) = self.carry_out(number, command) {
                 return Some(outcome);
             }
@@ -171,7 +182,7 @@ impl<'a> Host<'a> {
 
     fn carry_out(&mut self, number: Number, command: Command) -> Option<Outcome> {
         match command {
-            Command::StartTask(task) => self.start_task(number, *task),
+            Command::StartTask(task) => self.start_task(number, &task),
             Command::StartTimer { id, at } => {
                 self.arrange_at(at, number, Event::TimerFired { id });
             }
@@ -205,42 +216,63 @@ impl<'a> Host<'a> {
         None
     }
 
-    fn start_task(&mut self, number: Number, task: StartTask) {
+    fn start_task(&mut self, number: Number, task: &StartTask) {
         let request_id = uuid(&mut self.randomness);
         let called = Resource::new(&task.resource);
         let is_invocation = function_name(&task.resource).is_none();
         let name = if is_invocation {
-            task.input["FunctionName"].as_str().and_then(function_name)
+            let invokes = matches!(
+                called.integration(),
+                Integration::Service { service, .. } if &**service == "lambda" || &**service == "aws-sdk:lambda"
+            );
+            task.input["FunctionName"]
+                .as_str()
+                .filter(|_| invokes)
+                .and_then(function_name)
         } else {
             function_name(&task.resource)
         };
         let names = [&*task.state, &*task.resource].into_iter().chain(name);
-        let mock = self.answers.mocks.and_then(|mocks| mocks.find(names, &mut self.calls)).cloned();
+        let mock = self
+            .answers
+            .mocks
+            .and_then(|mocks| mocks.find(names, &mut self.calls))
+            .cloned();
         let function = || {
+            let functions = self.answers.functions?;
+            let name = name?;
             let event = if is_invocation {
-                task.input.get("Payload").cloned().unwrap_or_else(|| json!({}))
+                task.input
+                    .get("Payload")
+                    .cloned()
+                    .unwrap_or_else(|| json!({}))
             } else {
                 (*task.input).clone()
             };
-            let (answer, after_seconds) =
-                self.answers.functions?.call(name?, &event, &request_id)?;
+            let (answer, after_seconds) = functions
+                .call(name, &event, &request_id)
+                .unwrap_or_else(|| (no_function(name, &request_id), 0));
             let answer = match answer {
                 Answer::Return(payload) if is_invocation => {
-                    Answer::Return(invocation(payload, &request_id))
+                    Answer::Return(invocation(&payload, &request_id))
                 }
                 answer => answer,
             };
-            Some(Mock { answer, after_seconds, heartbeat_every_seconds: None })
+            Some(Mock {
+                answer,
+                after_seconds,
+                heartbeat_every_seconds: None,
+            })
         };
         let Some(mock) = mock.or_else(function) else {
-            return self.refuse(number, &task);
+            return self.refuse(task);
         };
-        self.answer(number, &task, called.pattern(), mock);
+        self.answer(number, task, called.pattern(), mock);
     }
 
     /// A task that nothing stands for ends the execution, whatever would catch an error of it: the
     /// mistake is in the test.
-    fn refuse(&mut self, number: Number, task: &StartTask) {
+    fn refuse(&mut self, task: &StartTask) {
         let failure = Failure::new(
             "Weir.NoMock",
             format!(
@@ -249,7 +281,6 @@ impl<'a> Host<'a> {
                 task.state, task.resource, task.state
             ),
         );
-        let _ = number;
         self.arrange(0, 0, Event::Stop { failure });
     }
 
@@ -259,7 +290,14 @@ impl<'a> Host<'a> {
             let worker = Some(Arc::from("simulation"));
             self.arrange(0, number, Event::TaskStarted { id, worker });
         } else if pattern != Pattern::RequestResponse {
-            self.arrange(0, number, Event::TaskSubmitted { id, output: json!({}) });
+            self.arrange(
+                0,
+                number,
+                Event::TaskSubmitted {
+                    id,
+                    output: json!({}),
+                },
+            );
         }
         if let Some(every) = mock.heartbeat_every_seconds {
             for beat in 1..=(mock.after_seconds / every).min(MAX_HEARTBEATS) {
@@ -268,10 +306,14 @@ impl<'a> Host<'a> {
         }
         let event = match mock.answer {
             Answer::Return(output) => Event::TaskSucceeded { id, output },
-            Answer::Echo => Event::TaskSucceeded { id, output: (*task.input).clone() },
-            Answer::Throw { error, cause } => {
-                Event::TaskFailed { id, failure: Failure::new(&error, cause) }
-            }
+            Answer::Echo => Event::TaskSucceeded {
+                id,
+                output: (*task.input).clone(),
+            },
+            Answer::Throw { error, cause } => Event::TaskFailed {
+                id,
+                failure: Failure::new(&error, cause),
+            },
             Answer::Never => {
                 let question = format!("the call of '{}' by '{}'", task.resource, task.state);
                 return self.unanswered.push(question);
@@ -296,29 +338,49 @@ impl<'a> Host<'a> {
                     self.items.insert((number, id), items);
                 }
                 Err(cause) => {
-                    return self.arrange(0, number, Event::ItemsUnreadable { id, cause: cause.into() });
+                    return self.arrange(
+                        0,
+                        number,
+                        Event::ItemsUnreadable {
+                            id,
+                            cause: cause.into(),
+                        },
+                    );
                 }
             }
         }
         let items = &self.items[&(number, id)];
-        let from = usize::try_from(read.skip).unwrap_or(usize::MAX).min(items.len());
+        let from = usize::try_from(read.skip)
+            .unwrap_or(usize::MAX)
+            .min(items.len());
         let limit = usize::try_from(read.limit).unwrap_or(usize::MAX);
         let to = from.saturating_add(limit).min(items.len());
         let (part, is_last) = (items[from..to].to_vec(), to == items.len());
-        self.arrange(0, number, Event::ItemsRead { id, items: part, is_last });
+        self.arrange(
+            0,
+            number,
+            Event::ItemsRead {
+                id,
+                items: part,
+                is_last,
+            },
+        );
     }
 
     /// What a mock says that a reader finds: a document, or the text of a file.
     fn all_items(&mut self, state: &str) -> Result<Vec<Value>, String> {
         let reader = self.map(state).and_then(|map| map.reader.as_ref());
-        let Some(reader) = reader else { return Err(format!("'{state}' has no ItemReader")) };
+        let Some(reader) = reader else {
+            return Err(format!("'{state}' has no ItemReader"));
+        };
         let names = [state, reader.resource.as_str()];
-        let mock = self.answers.mocks.and_then(|mocks| mocks.find(names, &mut self.calls));
+        let mock = self
+            .answers
+            .mocks
+            .and_then(|mocks| mocks.find(names, &mut self.calls));
         match mock.map(|mock| &mock.answer) {
             Some(Answer::Return(Value::String(text))) => read_items(text, reader),
-            Some(Answer::Return(value)) => {
-                elements(value.clone(), reader.items_pointer.as_deref())
-            }
+            Some(Answer::Return(value)) => elements(value.clone(), reader.items_pointer.as_deref()),
             Some(Answer::Throw { cause, .. }) => Err(cause.clone()),
             _ => Err(format!(
                 "There is no mock for the ItemReader of '{state}': add \"{state}\": {{\"Return\": \
@@ -348,11 +410,18 @@ impl<'a> Host<'a> {
             .and_then(|mocks| mocks.find(resource, &mut self.calls))
             .map(|mock| &mock.answer);
         let event = match mock {
-            Some(Answer::Throw { cause, .. }) => {
-                Event::ResultsUnwritable { id, cause: cause.as_str().into() }
-            }
-            Some(Answer::Return(output)) => Event::ResultsWritten { id, output: output.clone() },
-            _ => Event::ResultsWritten { id, output: self.manifest(write) },
+            Some(Answer::Throw { cause, .. }) => Event::ResultsUnwritable {
+                id,
+                cause: cause.as_str().into(),
+            },
+            Some(Answer::Return(output)) => Event::ResultsWritten {
+                id,
+                output: output.clone(),
+            },
+            _ => Event::ResultsWritten {
+                id,
+                output: self.manifest(write),
+            },
         };
         self.arrange(0, number, event);
     }
@@ -365,7 +434,7 @@ impl<'a> Host<'a> {
         let prefix = part("Prefix").trim_end_matches('/');
         let separator = if prefix.is_empty() { "" } else { "/" };
         json!({
-            "MapRunArn": format!("arn:aws:states:us-east-1:123456789012:mapRun:{machine}/{run}"),
+            "MapRunArn": format!("arn:aws:states:us-east-1:111111111111:mapRun:{machine}/{run}"),
             "ResultWriterDetails": {
                 "Bucket": part("Bucket"),
                 "Key": format!("{prefix}{separator}{run}/manifest.json"),

@@ -196,8 +196,30 @@ fn by_call(fields: &Map<String, Value>, at: &str) -> Result<Vec<Mock>, ParseMock
     Ok(calls.into_values().collect())
 }
 
+/// The words of a report are understood as well: `{"return": ...}`, `{"output": ...}`, and
+/// `{"error": ..., "cause": ...}`, in either case.
+fn spelled_out(fields: &Map<String, Value>) -> Map<String, Value> {
+    let mut full = Map::new();
+    let mut thrown = Map::new();
+    for (name, value) in fields {
+        let (into, name) = match name.as_str() {
+            "return" | "output" | "Output" => (&mut full, "Return"),
+            "throw" => (&mut full, "Throw"),
+            "error" | "Error" => (&mut thrown, "Error"),
+            "cause" | "Cause" => (&mut thrown, "Cause"),
+            other => (&mut full, other),
+        };
+        into.insert(name.to_owned(), value.clone());
+    }
+    if !thrown.is_empty() && !full.contains_key("Throw") {
+        full.insert("Throw".to_owned(), Value::Object(thrown));
+    }
+    full
+}
+
 fn mock(value: &Value, at: &str) -> Result<Mock, ParseMocksError> {
-    let Some(fields) = value.as_object() else {
+    let fields = value.as_object().map(spelled_out);
+    let Some(fields) = &fields else {
         return Err(wrong(
             at,
             "must be an object such as {\"Return\": ...} or {\"Throw\": {\"Error\": ...}}",
@@ -239,7 +261,10 @@ fn mock(value: &Value, at: &str) -> Result<Mock, ParseMocksError> {
 }
 
 fn throw(value: &Value, at: &str) -> Result<Answer, ParseMocksError> {
-    let text = |name: &str| value[name].as_str().map(str::to_owned);
+    let text = |name: &str| {
+        let value = value.get(name).or_else(|| value.get(name.to_lowercase()))?;
+        value.as_str().map(str::to_owned)
+    };
     let Some(error) = text("Error") else {
         return Err(wrong(
             at,
@@ -290,6 +315,28 @@ mod tests {
     fn a_list_is_used_up_and_its_last_answer_stays() {
         let mocks = Mocks::from_json(&json!({"A": [{"Return": 1}, {"Return": 2}]})).unwrap();
         assert_eq!(returns(&mocks, "A", 4), [1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn the_words_of_a_report_are_understood() {
+        let mocks = Mocks::from_json(
+            &json!({"A": [{"error": "E", "cause": "c"}, {"throw": {"error": "F"}}, {"return": 1}, {"output": 2}]}),
+        )
+        .unwrap();
+        let thrown = |error: &str, cause: &str| {
+            let (error, cause) = (error.to_owned(), cause.to_owned());
+            format!("{:?}", Answer::Throw { error, cause })
+        };
+        assert_eq!(
+            returns(&mocks, "A", 4),
+            [
+                json!(thrown("E", "c")),
+                json!(thrown("F", "")),
+                json!(1),
+                json!(2)
+            ]
+        );
+        assert!(Mocks::from_json(&json!({"A": {"return": 1, "error": "E"}})).is_err());
     }
 
     #[test]

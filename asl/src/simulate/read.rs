@@ -50,7 +50,7 @@ fn csv(text: &str, headers: &HeaderLocation, delimiter: char) -> Result<Vec<Valu
     let mut rows = rows(text, delimiter)?.into_iter();
     let headers: Vec<String> = match headers {
         HeaderLocation::FirstRow => rows.next().unwrap_or_default(),
-        HeaderLocation::Given(names) => names.iter().map(|name| name.to_string()).collect(),
+        HeaderLocation::Given(names) => names.iter().map(ToString::to_string).collect(),
     };
     if headers.iter().collect::<BTreeSet<_>>().len() < headers.len() {
         return Err("CSV headers cannot contain duplicates.".into());
@@ -118,8 +118,8 @@ fn end_row(rows: &mut Vec<Vec<String>>, row: &mut Vec<String>, cell: &mut String
 mod tests {
     use super::*;
 
-    fn read(text: &str, headers: HeaderLocation) -> Result<Vec<Value>, String> {
-        csv(text, &headers, ',')
+    fn read(text: &str, headers: &HeaderLocation) -> Result<Vec<Value>, String> {
+        csv(text, headers, ',')
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(
             read(
                 "a,b\r\n1,\"x, \"\"y\"\"\nz\"\n\n2",
-                HeaderLocation::FirstRow
+                &HeaderLocation::FirstRow
             )
             .unwrap(),
             [
@@ -138,13 +138,13 @@ mod tests {
         assert_eq!(
             read(
                 "1,2,3\n",
-                HeaderLocation::Given(vec!["x".into(), "y".into()])
+                &HeaderLocation::Given(vec!["x".into(), "y".into()])
             )
             .unwrap(),
             [json!({"x": "1", "y": "2"})]
         );
         assert_eq!(
-            read("", HeaderLocation::FirstRow).unwrap(),
+            read("", &HeaderLocation::FirstRow).unwrap(),
             Vec::<Value>::new()
         );
     }
@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn a_faulty_file_is_told() {
         assert_eq!(
-            read("a,a\n", HeaderLocation::FirstRow).unwrap_err(),
+            read("a,a\n", &HeaderLocation::FirstRow).unwrap_err(),
             "CSV headers cannot contain duplicates."
         );
         assert!(
-            read("a\n\"x", HeaderLocation::FirstRow)
+            read("a\n\"x", &HeaderLocation::FirstRow)
                 .unwrap_err()
                 .contains("not closed")
         );

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::Instant;
-use weir_core::dead_letter::Failure;
+use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::names::QueueNames;
 
 use super::state::{Handed, Held, State, over};
@@ -14,8 +15,8 @@ use super::{MAX_MESSAGE_BYTES, Shared, Slot};
 use crate::error::BrokerError;
 use crate::fifo::FifoQueue;
 use crate::queue::{
-    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 
 /// A handle on one queue.
@@ -176,6 +177,45 @@ impl WorkQueue for MemoryQueue {
 
     async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
         self.with(|state, _| state.remove_dead_letter(position))
+    }
+
+    fn dead_letters_kept(&self) -> Duration {
+        let guard = self.slot.lock();
+        let config = guard.as_ref().map(|state| &state.config);
+        Duration::from_secs(config.map_or(0, |config| config.dead_letter_retention_seconds))
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.with(|state, _| state.last_dead_letter())
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        let size = letter.message.wire_len();
+        if size > MAX_MESSAGE_BYTES {
+            return Err(BrokerError::TooLarge {
+                size,
+                limit: MAX_MESSAGE_BYTES,
+            });
+        }
+        self.with(|state, now| state.store_dead_letter(letter, now))
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.with(|state, _| state.purge_dead_letters(through))
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.with(|state, _| state.record(name))
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        _kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.with(|state, _| state.put_record(name, expected, body))
     }
 
     fn max_message_bytes(&self) -> usize {

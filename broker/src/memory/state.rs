@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_core::config::QueueConfig;
@@ -14,7 +15,9 @@ use weir_core::message::Message;
 use super::lanes::{HandedTurn, Lanes};
 use crate::error::BrokerError;
 use crate::fifo::{HeldGroup, Hold};
-use crate::queue::{Depth, Page, Publication, Published, StoredDeadLetter, StoredMessage};
+use crate::queue::{
+    Depth, Page, Publication, Published, Record, RecordName, StoredDeadLetter, StoredMessage,
+};
 
 /// Where a stored message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,7 @@ pub(super) struct State {
     key_ends: BTreeSet<(Instant, String)>,
     dead: BTreeMap<u64, (DeadLetter, Instant)>,
     permits: HashMap<u64, Instant>,
+    records: HashMap<RecordName, Record>,
     /// The groups, where order is kept.
     pub(super) lanes: Lanes,
 }
@@ -91,6 +95,7 @@ impl State {
             key_ends: BTreeSet::new(),
             dead: BTreeMap::new(),
             permits: HashMap::new(),
+            records: HashMap::new(),
             lanes: Lanes::default(),
         }
     }
@@ -452,6 +457,50 @@ impl State {
 
     pub(super) fn remove_dead_letter(&mut self, position: u64) -> bool {
         self.dead.remove(&position).is_some()
+    }
+
+    pub(super) fn last_dead_letter(&self) -> Option<u64> {
+        self.dead.keys().next_back().copied()
+    }
+
+    pub(super) fn store_dead_letter(&mut self, letter: &DeadLetter, now: Instant) -> bool {
+        let id = &letter.message.id;
+        let known = self
+            .dead
+            .values()
+            .find(|(known, _)| known.message.id == *id);
+        if known.is_some_and(|(known, _)| known.failure.failed_at >= letter.failure.failed_at) {
+            return false;
+        }
+        self.dead.retain(|_, (known, _)| known.message.id != *id);
+        let position = self.next();
+        self.dead.insert(position, (letter.clone(), now));
+        true
+    }
+
+    pub(super) fn purge_dead_letters(&mut self, through: u64) -> u64 {
+        let before = self.dead.len();
+        self.dead.retain(|position, _| *position > through);
+        (before - self.dead.len()) as u64
+    }
+
+    pub(super) fn record(&self, name: RecordName) -> Option<Record> {
+        self.records.get(&name).cloned()
+    }
+
+    pub(super) fn put_record(
+        &mut self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+    ) -> Option<u64> {
+        let version = self.records.get(&name).map_or(0, |record| record.version);
+        if version != expected {
+            return None;
+        }
+        let version = self.next();
+        self.records.insert(name, Record { body, version });
+        Some(version)
     }
 
     fn next(&mut self) -> u64 {

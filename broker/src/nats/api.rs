@@ -151,6 +151,8 @@ pub(crate) struct StreamInfo {
 pub(crate) struct StreamState {
     pub(crate) messages: u64,
     #[serde(default)]
+    pub(crate) last_seq: u64,
+    #[serde(default)]
     pub(crate) subjects: Option<HashMap<String, u64>>,
 }
 
@@ -168,6 +170,12 @@ pub(crate) struct ConsumerInfo {
 /// The answer of a command that says nothing but that it was done.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Done {}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Purged {
+    #[serde(default)]
+    pub(crate) purged: u64,
+}
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessageAnswer {

@@ -336,8 +336,8 @@ impl Fleet {
         }
         let timeout = millis(self.config.timeout());
         let took = match self.random.below(10) {
-            0 => timeout,
-            1 => self.random.below(timeout),
+            0 | 1 => timeout,
+            2 => self.random.below(timeout),
             _ => self.random.below(100),
         };
         let outcome = match self.random.below(20) {

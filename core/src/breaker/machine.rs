@@ -74,12 +74,6 @@ struct Waiting {
     asked: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Running {
-    generation: u64,
-    until: u64,
-}
-
 #[derive(Clone, Debug)]
 struct Proposal {
     record: Record,
@@ -127,7 +121,8 @@ pub struct Breaker {
     published: Option<u64>,
 
     waiting: Vec<Waiting>,
-    running: BTreeMap<u64, Running>,
+    /// Probes that were let through, by number, and when each counts as lost.
+    running: BTreeMap<u64, u64>,
     /// Probes that ended, by number, until the store knows: whether each succeeded.
     ended: BTreeMap<u64, bool>,
     /// When each permit in the record was seen first.
@@ -278,7 +273,7 @@ impl Breaker {
             .proposal
             .iter()
             .map(|proposal| proposal.asked + millis(LONGEST_SILENCE));
-        let running = self.running.values().map(|running| running.until);
+        let running = self.running.values().copied();
         let lifetimes = self
             .seen
             .iter()
@@ -337,7 +332,7 @@ impl Breaker {
     /// Gives up on what took too long.
     fn expire(&mut self, effects: &mut Vec<Effect>) {
         let elapsed = self.elapsed;
-        self.running.retain(|_, running| elapsed < running.until);
+        self.running.retain(|_, until| elapsed < *until);
         let longest = millis(LONGEST_WAIT);
         for waiting in &self.waiting {
             if elapsed - waiting.asked > longest {

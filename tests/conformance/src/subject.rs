@@ -22,6 +22,8 @@ pub enum Feature {
     Capacity,
     /// Clients that know nothing of Weir and write into the broker.
     Strangers,
+    /// Records beside the messages, and with them redrives.
+    Records,
 }
 
 /// A transport, and the means to disturb it.
@@ -84,7 +86,7 @@ impl Subject for Memory {
             Feature::ServerKill => Some("it ends with the process"),
             Feature::CutConnection => Some("it has no connection"),
             Feature::Strangers => Some("nobody else can reach it"),
-            Feature::Capacity => None,
+            Feature::Capacity | Feature::Records => None,
         }
     }
 

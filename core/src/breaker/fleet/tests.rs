@@ -50,7 +50,7 @@ fn recovers(fleet: &mut Fleet) {
 /// `WEIR_FLEETS` asks for more than what is run every time.
 fn cases() -> u32 {
     let asked = std::env::var("WEIR_FLEETS").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(10)
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(8)
 }
 
 proptest! {
@@ -100,7 +100,7 @@ fn runs_reach_every_state_and_use_every_probe() {
     let mut states = std::collections::BTreeSet::new();
     let mut admitted = 0;
     let mut refused = 0;
-    for seed in 0..10 {
+    for seed in 0..4 {
         let mut fleet = Fleet::new(seed, 3, rules(3, 3), weather);
         fleet.live_through(120);
         most = most.max(fleet.most_probes);
@@ -110,10 +110,7 @@ fn runs_reach_every_state_and_use_every_probe() {
     }
     assert_eq!(most, 3);
     assert_eq!(states.len(), 3);
-    assert!(
-        admitted > 1_000 && refused > 1_000,
-        "{admitted} and {refused}"
-    );
+    assert!(admitted > 500 && refused > 500, "{admitted} and {refused}");
 }
 
 #[test]

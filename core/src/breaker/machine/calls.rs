@@ -53,11 +53,9 @@ impl Breaker {
         let slow = self.config.is_slow(now.since(ticket.began));
         let failed = outcome == Outcome::Failed;
         if let Some(number) = ticket.probe {
-            let Some(running) = self.running.remove(&number) else {
-                return;
-            };
-            let current = running.generation == self.acting().generation;
-            if current && outcome != Outcome::Abandoned && self.config.force == Force::Automatic {
+            let known = self.running.remove(&number).is_some();
+            let judged = outcome != Outcome::Abandoned && self.config.force == Force::Automatic;
+            if known && judged {
                 self.ended.insert(number, !failed && !slow);
             }
         } else if outcome != Outcome::Abandoned {

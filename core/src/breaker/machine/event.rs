@@ -26,7 +26,7 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Calls that a [`super::Counter`] let through and counted.
+    /// Calls that a [`crate::breaker::Counter`] let through and counted.
     Counted(Counted),
     /// A delta of another replica came.
     Heard(Delta),

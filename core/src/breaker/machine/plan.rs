@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Breaker, Effect, Force, LONGEST_WAIT, Moment, PERMIT_MARGIN, PROPOSAL_PAUSE, Permit, Phase,
-    Proposal, Reason, Record, Running, State, Store, heading, millis,
+    Proposal, Reason, Record, State, Store, heading, millis,
 };
 
 /// Most transitions of one step while alone: opened, half-open with permits, and settled.
@@ -272,11 +272,8 @@ impl Breaker {
             match (self.state(), permit) {
                 (State::Closed, _) => effects.push(self.admit(waiting.call, now, None)),
                 (State::HalfOpen, Some(permit)) if in_time => {
-                    let running = Running {
-                        generation: permit.generation,
-                        until: waiting.asked.saturating_add(permit.millis),
-                    };
-                    self.running.insert(waiting.number, running);
+                    let until = waiting.asked.saturating_add(permit.millis);
+                    self.running.insert(waiting.number, until);
                     effects.push(self.admit(waiting.call, now, Some(waiting.number)));
                 }
                 (State::HalfOpen, None) if room > 0 => {

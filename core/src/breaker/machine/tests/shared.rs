@@ -302,3 +302,28 @@ fn a_failed_probe_opens_it_although_another_replica_wrote_meanwhile() {
     assert_eq!((again.reason, again.opens), (Reason::ProbeFailed, 2));
     assert_eq!(shell.refusal(), Duration::from_secs(20));
 }
+
+#[test]
+fn the_permit_of_another_replica_outlives_its_probe_and_then_expires() {
+    let mut config = plain();
+    config.half_open.probes = 1;
+    let mut shell = Shell::shared(config.clone());
+    let effects = shell.fail(4);
+    shell.accept(&effects);
+    shell.now += 10_000;
+    // What the other one asks for, from the same record.
+    let mut other = Shell::new(Breaker::shared(config, "b", 1));
+    other.now = shell.now;
+    let half_open = other.step(Event::Stored(Some(shell.breaker.acting().clone())));
+    other.accept(&half_open);
+    let (_, granted) = proposal(&other.ask()).unwrap();
+    shell.step(Event::Changed(granted));
+    // The other may be told late, and its probe may take all its time.
+    let longest = shell.breaker.config.timeout() + LONGEST_WAIT;
+    shell.now += millis(longest) + 1_000;
+    assert_eq!(shell.refusal(), PROBE_PAUSE);
+    shell.now += millis(PERMIT_MARGIN) - millis(LONGEST_WAIT) - 1_000;
+    let (_, record) = proposal(&shell.ask()).unwrap();
+    assert_eq!(record.permits.len(), 1);
+    assert_eq!(record.permits[0].replica, "a");
+}
