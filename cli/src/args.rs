@@ -146,7 +146,8 @@ pub struct Run {
 Examples:
   weir send queueconsumer/ledger-rows -d '{\"amount\": 5}'
   weir send webhook/payments -f event.json --sign-with whsec_...
-  weir send qc/ledger-rows -n shop -d '{}' --header idempotency-key=row-7")]
+  weir send qc/ledger-rows -n shop -d '{}' --header idempotency-key=row-7
+  weir send fifo/transfers --group acc-7 -d '{\"amount\": 5}'")]
 pub struct Send {
     /// KIND/NAME, such as webhook/payments.
     pub object: String,
@@ -165,6 +166,9 @@ pub struct Send {
     /// Deliver it not before so many seconds (queues).
     #[arg(long, value_name = "SECONDS")]
     pub delay: Option<u32>,
+    /// Its group: messages of one group are handled in order (FifoConsumer).
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// Sign with this key, by the scheme of --scheme. `env:NAME` and `file:PATH` keep it off the command line.
     #[arg(long, value_name = "KEY")]
     pub sign_with: Option<String>,

@@ -43,6 +43,9 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
     if let Some(delay) = arguments.delay {
         request = request.header("weir-delay-seconds", delay);
     }
+    if let Some(group) = &arguments.group {
+        request = request.header("weir-group", group);
+    }
     for header in &arguments.headers {
         let (name, value) = header.split_once('=').ok_or_else(|| {
             Failure::usage(format!("`{header}` is no header")).next("write --header name=value")

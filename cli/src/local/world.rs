@@ -73,6 +73,7 @@ impl Manifests {
         let object = match document {
             Document::MessageBus(bus) => Object::MessageBus(*bus),
             Document::QueueConsumer(queue) => Object::QueueConsumer(*queue),
+            Document::FifoConsumer(queue) => Object::FifoConsumer(*queue),
             Document::Webhook(webhook) => Object::Webhook(*webhook),
             Document::Other(value) => {
                 let name = value["metadata"]["name"]
@@ -118,7 +119,7 @@ impl Manifests {
         }
         if units.is_empty() {
             return Err(
-                Failure::usage("the files hold no Webhook and no QueueConsumer")
+                Failure::usage("the files hold no Webhook, QueueConsumer or FifoConsumer")
                     .next("weir run -f examples/scalable-webhook shows one"),
             );
         }
@@ -257,12 +258,14 @@ impl<'a> About<'a> {
         let (kind, metadata) = match object {
             Object::MessageBus(bus) => ("messagebus", &bus.metadata),
             Object::QueueConsumer(queue) => ("queueconsumer", &queue.metadata),
+            Object::FifoConsumer(queue) => ("fifoconsumer", &queue.metadata),
             Object::Webhook(webhook) => ("webhook", &webhook.metadata),
         };
         let name = metadata.name.clone().unwrap_or_default();
         let (handler, secret) = match object {
             Object::MessageBus(_) => (None, None),
             Object::QueueConsumer(queue) => (queue.spec.handler.as_ref(), None),
+            Object::FifoConsumer(queue) => (queue.spec.handler.as_ref(), None),
             Object::Webhook(webhook) => (
                 webhook.spec.handler.as_ref(),
                 webhook

@@ -14,6 +14,7 @@
 mod addresses;
 mod bus;
 mod drift;
+mod fifo;
 mod fixtures;
 mod limits;
 mod live;
