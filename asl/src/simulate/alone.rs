@@ -93,10 +93,10 @@ fn has_end(state: &Value) -> bool {
 
 fn ending(state: &Value) -> Value {
     let mut state = state.clone();
-    if let Some(fields) = state.as_object_mut() {
-        if fields.remove("Next").is_some() {
-            fields.insert("End".into(), true.into());
-        }
+    if let Some(fields) = state.as_object_mut()
+        && fields.remove("Next").is_some()
+    {
+        fields.insert("End".into(), true.into());
     }
     state
 }

@@ -170,7 +170,7 @@ pub(super) fn function_name(text: &str) -> Option<&str> {
 
 /// What the service answers about a function that does not exist.
 pub(super) fn no_function(name: &str, request_id: &str) -> Answer {
-    let arn = format!("arn:aws:lambda:us-east-1:123456789012:function:{name}");
+    let arn = format!("arn:aws:lambda:us-east-1:111111111111:function:{name}");
     Answer::Throw {
         error: "Lambda.ResourceNotFoundException".into(),
         cause: format!(

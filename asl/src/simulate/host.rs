@@ -108,9 +108,9 @@ impl<'a> Host<'a> {
     fn report(self, outcome: &Outcome) -> Report {
         let (output, failure) = match outcome {
             Outcome::Succeeded(output) => (Some((**output).clone()), None),
-            Outcome::Failed(failure) | Outcome::TimedOut(failure) | Outcome::Aborted(failure) => {
-                (None, Some(failure))
-            }
+            Outcome::Failed(failure) | Outcome::Aborted(failure) => (None, Some(failure)),
+            // The status says it all: AWS gives no error to an execution whose time was up.
+            Outcome::TimedOut(_) => (None, None),
         };
         let text = |part: Option<&Arc<str>>| part.map(ToString::to_string);
         Report {
@@ -126,12 +126,12 @@ impl<'a> Host<'a> {
     fn about(&self, name: String, input: Arc<Value>) -> About {
         let machine = &self.options.machine_name;
         About {
-            id: format!("arn:aws:states:us-east-1:123456789012:execution:{machine}:{name}").into(),
+            id: format!("arn:aws:states:us-east-1:111111111111:execution:{machine}:{name}").into(),
             name: name.into(),
             input,
             start_time: self.now,
-            role: "arn:aws:iam::123456789012:role/simulation".into(),
-            machine_id: format!("arn:aws:states:us-east-1:123456789012:stateMachine:{machine}")
+            role: "arn:aws:iam::111111111111:role/simulation".into(),
+            machine_id: format!("arn:aws:states:us-east-1:111111111111:stateMachine:{machine}")
                 .into(),
             machine_name: machine.as_str().into(),
             is_express: self.options.workflow == WorkflowType::Express,
@@ -434,7 +434,7 @@ impl<'a> Host<'a> {
         let prefix = part("Prefix").trim_end_matches('/');
         let separator = if prefix.is_empty() { "" } else { "/" };
         json!({
-            "MapRunArn": format!("arn:aws:states:us-east-1:123456789012:mapRun:{machine}/{run}"),
+            "MapRunArn": format!("arn:aws:states:us-east-1:111111111111:mapRun:{machine}/{run}"),
             "ResultWriterDetails": {
                 "Bucket": part("Bucket"),
                 "Key": format!("{prefix}{separator}{run}/manifest.json"),
