@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn of(state: Value) -> Vec<(Code, String)> {
+    fn of(state: &Value) -> Vec<(Code, String)> {
         let found = warnings(&json!({"States": {"S": state}}));
         found
             .into_iter()
@@ -147,7 +147,7 @@ mod tests {
     fn a_path_under_a_plain_name_is_doubtful() {
         assert_eq!(
             of(
-                json!({"Parameters": {"a": "$.x", "b.$": "$.x", "c": [{"d": "States.UUID()"}], "e": "$5"}})
+                &json!({"Parameters": {"a": "$.x", "b.$": "$.x", "c": [{"d": "States.UUID()"}], "e": "$5"}})
             ),
             [
                 (Code::NoDollar, "/States/S/Parameters/a".to_owned()),
@@ -155,36 +155,36 @@ mod tests {
             ]
         );
         assert_eq!(
-            of(json!({"Parameters": {"a": "$.x"}, "QueryLanguage": "JSONata"})),
+            of(&json!({"Parameters": {"a": "$.x"}, "QueryLanguage": "JSONata"})),
             []
         );
-        assert_eq!(of(json!({"Parameters": {}, "Comment": "$.x"})), []);
+        assert_eq!(of(&json!({"Parameters": {}, "Comment": "$.x"})), []);
     }
 
     #[test]
     fn a_result_that_looks_evaluated_is_doubtful() {
         assert_eq!(
-            of(json!({"Result": {"a": {"b.$": "$.x"}}})),
+            of(&json!({"Result": {"a": {"b.$": "$.x"}}})),
             [(Code::PassResultIsStatic, "/States/S/Result".to_owned())]
         );
-        assert_eq!(of(json!({"Result": {"a": 1}})), []);
+        assert_eq!(of(&json!({"Result": {"a": 1}})), []);
     }
 
     #[test]
     fn a_path_in_a_field_that_takes_none_is_doubtful() {
         assert_eq!(
-            of(json!({"Seconds": "$.n"})),
+            of(&json!({"Seconds": "$.n"})),
             [(Code::NoPath, "/States/S/Seconds".to_owned())]
         );
-        assert_eq!(of(json!({"Cause": "costs $.5"})), []);
+        assert_eq!(of(&json!({"Cause": "costs $.5"})), []);
     }
 
     #[test]
     fn states_of_nested_flows_are_looked_at() {
         let inner = json!({"States": {"I": {"Result": {"x.$": "$"}}}});
-        assert_eq!(of(json!({"ItemProcessor": inner})).len(), 1);
+        assert_eq!(of(&json!({"ItemProcessor": inner})).len(), 1);
         assert_eq!(
-            of(json!({"Branches": [{}, inner]}))[0].1,
+            of(&json!({"Branches": [{}, inner]}))[0].1,
             "/States/S/Branches[1]/States/I/Result"
         );
         assert!(
