@@ -15,6 +15,7 @@ mod scalar;
 mod state;
 mod task;
 mod template;
+mod twice;
 mod variables;
 
 use serde_json::Value;
@@ -63,7 +64,7 @@ pub fn parse(text: &str, workflow: WorkflowType) -> Result<StateMachine, Rejecti
         ));
     }
     match serde_json::from_str::<Value>(text) {
-        Ok(value) => from_value(&value, workflow),
+        Ok(value) => judge(&value, workflow, &twice::states(text)),
         Err(error) => Err(single(
             Code::InvalidJsonDescription,
             complaint(text, &error),
@@ -73,13 +74,28 @@ pub fn parse(text: &str, workflow: WorkflowType) -> Result<StateMachine, Rejecti
 
 /// Reads a definition that is already a JSON value.
 pub fn from_value(value: &Value, workflow: WorkflowType) -> Result<StateMachine, Rejection> {
-    if deeper_than(value, MAX_DEPTH) {
-        return Err(single(
-            Code::TooDeeplyNested,
-            format!("The definition is nested deeper than {MAX_DEPTH} levels"),
-        ));
+    judge(value, workflow, &[])
+}
+
+/// `twice` are the places of states that the text named before.
+fn judge(
+    value: &Value,
+    workflow: WorkflowType,
+    twice: &[String],
+) -> Result<StateMachine, Rejection> {
+    if let Some(problem) = outsized(value) {
+        return Err(single(Code::TooDeeplyNested, problem));
     }
     let cx = Context::new(workflow);
+    for place in twice {
+        let name = place.rsplit('/').next().unwrap_or_default();
+        cx.report(Problem {
+            path: place.clone(),
+            code: Code::DuplicateStateName,
+            message: format!("State name '{name}' is duplicated"),
+            hint: Some("it stands before in the same 'States'".into()),
+        });
+    }
     let machine = machine(value, &cx);
     let (mut problems, outline) = cx.finish();
     if let Some(outline) = &outline {
@@ -149,12 +165,25 @@ fn single(code: Code, message: String) -> Rejection {
     }
 }
 
-/// Whether a value is nested deeper than this; looks no further than that.
-fn deeper_than(value: &Value, depth: usize) -> bool {
+/// What is too much about a value; looks no further than that.
+pub(crate) fn outsized(value: &Value) -> Option<String> {
     let mut open = vec![(value, 1)];
+    let mut bytes = 0;
     while let Some((value, level)) = open.pop() {
-        if level > depth {
-            return true;
+        if level > MAX_DEPTH {
+            return Some(format!(
+                "The definition is nested deeper than {MAX_DEPTH} levels"
+            ));
+        }
+        // What a value takes at least as text.
+        bytes += match value {
+            Value::String(text) => text.len() + 2,
+            Value::Object(fields) => fields.keys().map(|key| key.len() + 4).sum::<usize>() + 2,
+            Value::Array(items) => items.len() + 1,
+            _ => 1,
+        };
+        if bytes > MAX_BYTES {
+            return Some(format!("The definition has more than {MAX_BYTES} bytes"));
         }
         match value {
             Value::Array(items) => open.extend(items.iter().map(|v| (v, level + 1))),
@@ -162,5 +191,5 @@ fn deeper_than(value: &Value, depth: usize) -> bool {
             _ => {}
         }
     }
-    false
+    None
 }

@@ -98,6 +98,36 @@ fn a_value_nested_too_deep_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_value_larger_than_a_definition_may_be_is_refused_before_it_is_read() {
+    assert_eq!(
+        problems(&one(
+            json!({"Type": "Pass", "Result": "x".repeat(1_048_577)})
+        ))[0]
+            .code,
+        Code::TooDeeplyNested
+    );
+    assert_eq!(
+        problems(&one(json!({"Type": "Pass", "Result": vec![0; 600_000]})))[0].code,
+        Code::TooDeeplyNested
+    );
+    assert!(
+        problems(&one(
+            json!({"Type": "Pass", "Result": "x".repeat(1_000_000)})
+        ))
+        .is_empty()
+    );
+}
+
+#[test]
+fn a_state_that_a_text_names_twice_is_not_lost_in_silence() {
+    let text = r#"{"StartAt": "A", "States": {"A": {"Type": "Fail"}, "A": {"Type": "Succeed"}}}"#;
+    assert_eq!(
+        parse(text, WorkflowType::Standard).unwrap_err().to_string(),
+        "Invalid State Machine Definition: 'DUPLICATE_STATE_NAME: State name 'A' is duplicated at /States/A'"
+    );
+}
+
+#[test]
 fn every_problem_is_reported_in_aws_s_order() {
     let definition = json!({
         "StartAt": "pass1",
