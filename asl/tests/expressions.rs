@@ -84,7 +84,7 @@ fn call_text() -> impl Strategy<Value = String> {
         Just("false".to_owned()),
         Just("$".to_owned()),
         Just("'{'".to_owned()),
-        Just("".to_owned()),
+        Just(String::new()),
     ];
     let name = prop::sample::select(vec![
         "Array",
@@ -153,7 +153,7 @@ fn surroundings() -> Surroundings {
         ..Default::default()
     };
     Surroundings {
-        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        now: "2026-01-01T00:00:00Z".parse().expect("a timestamp"),
         limits,
     }
 }
@@ -276,9 +276,7 @@ fn programs_of_jsonata_pieces_end_within_their_time() {
         weir_asl::randomness::Randomness::next_u64(&mut source) as usize % bound
     });
     for _ in 0..3_000 {
-        let text: Vec<&str> = (0..1 + pick(8))
-            .map(|_| pieces[pick(pieces.len())])
-            .collect();
+        let text: Vec<&str> = (0..=pick(8)).map(|_| pieces[pick(pieces.len())]).collect();
         if let Ok(expression) = Expression::parse(&format!("{{% {} %}}", text.join(" "))) {
             parsed += 1;
             let _ = expression.evaluate(&frame, &surroundings(), &mut Seeded::new(1));
