@@ -4,10 +4,11 @@
 //! Nothing here asserts a time: ours and the other run in turns in the same process, and the ratio is
 //! what to read.
 
+mod asl;
 mod breaker;
 mod timing;
 
-const ENGINES: [(&str, fn()); 1] = [("breaker", breaker::compare)];
+const ENGINES: [(&str, fn()); 2] = [("asl", asl::compare), ("breaker", breaker::compare)];
 
 fn main() -> std::process::ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
