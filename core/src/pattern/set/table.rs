@@ -27,7 +27,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
             None => mix(state, read(rest)),
         };
     }
-    mix(state, B)
+    state ^ (state >> 32)
 }
 
 #[derive(Debug, Clone, Copy)]
