@@ -2,9 +2,6 @@
 //!
 //! Nothing here asserts a time: the ratios are for people and for the tables in `bench/README.md`.
 
-// Measuring is what this program is for.
-#![allow(clippy::disallowed_methods)]
-
 mod pattern;
 
 use std::process::ExitCode;
