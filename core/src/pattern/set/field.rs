@@ -375,15 +375,16 @@ impl Field {
 
     fn look_up_number(&self, written: &[u8], hit: &mut impl FnMut(Target)) {
         if self.any_number
-            && let Some(number) = number::comparable(written)
+            && let Some(number) = number::nearest(written)
         {
-            let bits = number.to_bits().to_le_bytes();
-            self.numbers.get(&bits).iter().copied().for_each(&mut *hit);
-            let ranges = self
-                .ranges
-                .iter()
-                .filter(|(range, _)| range.contains(number));
-            ranges.for_each(|(_, target)| hit(*target));
+            let equal = self.numbers.get(&number.to_bits().to_le_bytes());
+            let mut ranges =
+                self.ranges.iter().filter(|(range, _)| range.contains(number)).peekable();
+            // Rarely asked, and dear.
+            if (!equal.is_empty() || ranges.peek().is_some()) && number::is_exact(written, number) {
+                equal.iter().copied().for_each(&mut *hit);
+                ranges.for_each(|(_, target)| hit(*target));
+            }
         }
         self.written.get(written).iter().copied().for_each(hit);
     }
