@@ -74,11 +74,10 @@ pub enum EventError {
 pub struct Set {
     nodes: Vec<Node>,
     fields: Vec<Field>,
-    /// For each condition, the branches that wait on it.
-    waiting: Vec<Box<[u32]>>,
+    /// For each condition, the branches that wait on it; at the end those that wait on none.
+    waiting: Vec<Span>,
     branches: Vec<Branch>,
-    /// Branches that can match without any of their conditions being hit.
-    always: Vec<u32>,
+    keys: Vec<Key>,
     patterns: usize,
     /// Whether any branch has more than one condition, so that array elements must be told apart.
     joins: bool,
@@ -98,7 +97,24 @@ struct Node {
 struct Branch {
     pattern: u32,
     /// In the order of their paths.
-    keys: Box<[Key]>,
+    keys: Span,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -209,28 +225,26 @@ impl Set {
         Walk::new(self, event, scratch).event()?;
         scratch.hits.settle();
         for index in 0..scratch.hits.satisfied.len() {
-            let condition = scratch.hits.satisfied[index];
-            for branch in &self.waiting[condition as usize] {
-                self.decide(*branch, scratch)?;
-            }
+            self.decide(scratch.hits.satisfied[index], scratch)?;
         }
-        for branch in &self.always {
-            self.decide(*branch, scratch)?;
-        }
+        self.decide(self.waiting.len() as u32 - 1, scratch)?;
         scratch.matched.sort_unstable();
         Ok(&scratch.matched)
     }
 
-    fn decide(&self, branch: u32, scratch: &mut Scratch) -> Result<(), EventError> {
-        let branch = &self.branches[branch as usize];
-        let pattern = branch.pattern as usize;
-        if scratch.is_matched[pattern] == scratch.hits.event || !scratch.holds(&branch.keys) {
-            return Ok(());
-        }
-        let alone = branch.keys.len() < 2 || scratch.contexts.is_empty();
-        if alone || consistency::holds(&branch.keys, scratch)? {
-            scratch.is_matched[pattern] = scratch.hits.event;
-            scratch.matched.push(branch.pattern);
+    /// Decides the branches that wait on a condition.
+    fn decide(&self, condition: u32, scratch: &mut Scratch) -> Result<(), EventError> {
+        for branch in &self.branches[self.waiting[condition as usize].range()] {
+            let keys = &self.keys[branch.keys.range()];
+            let pattern = branch.pattern as usize;
+            if scratch.is_matched[pattern] == scratch.hits.event || !scratch.holds(keys) {
+                continue;
+            }
+            let alone = keys.len() < 2 || scratch.contexts.is_empty();
+            if alone || consistency::holds(keys, scratch)? {
+                scratch.is_matched[pattern] = scratch.hits.event;
+                scratch.matched.push(branch.pattern);
+            }
         }
         Ok(())
     }
