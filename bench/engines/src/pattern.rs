@@ -16,8 +16,14 @@ const SECONDS: f64 = 0.1;
 pub fn run(allocator: &'static StatsAlloc<System>) {
     let lines = lots(LINES);
     let bytes: usize = lines.iter().map(String::len).sum();
-    println!("{LINES} lines of {} bytes on average, seed {SEED}, median of {ROUNDS} rounds", bytes / LINES);
-    println!("{:<44} {:>12} {:>12} {:>7} {:>9}", "patterns", "ours /s", "quamina /s", "ratio", "matches");
+    println!(
+        "{LINES} lines of {} bytes on average, seed {SEED}, median of {ROUNDS} rounds",
+        bytes / LINES
+    );
+    println!(
+        "{:<44} {:>12} {:>12} {:>7} {:>9}",
+        "patterns", "ours /s", "quamina /s", "ratio", "matches"
+    );
     let exact = [
         r#"{"properties":{"STREET":["CRANLEIGH"]}}"#.to_owned(),
         r#"{"properties":{"STREET":["17TH"],"ODD_EVEN":["E"]}}"#.to_owned(),
@@ -27,7 +33,8 @@ pub fn run(allocator: &'static StatsAlloc<System>) {
     ];
     compare("5 exact", &exact, &lines);
     let mut deep = exact.to_vec();
-    deep[4] = r#"{"geometry":{"type":["MultiPolygon"]},"properties":{"ODD_EVEN":["E"]}}"#.to_owned();
+    deep[4] =
+        r#"{"geometry":{"type":["MultiPolygon"]},"properties":{"ODD_EVEN":["E"]}}"#.to_owned();
     compare("5 exact, one behind the coordinates' key", &deep, &lines);
     let mut coordinates = exact.to_vec();
     coordinates[4] = r#"{"geometry":{"coordinates":[37.807807921694092]}}"#.to_owned();
@@ -36,11 +43,25 @@ pub fn run(allocator: &'static StatsAlloc<System>) {
         compare(&format!("{count} exact"), &lots_of_exact(count), &lines);
     }
     compare("100 overlapping wildcards", &wildcards(100), &lines);
-    compare("1000 overlapping wildcards, ours only", &wildcards(1_000), &lines);
+    compare(
+        "1000 overlapping wildcards, ours only",
+        &wildcards(1_000),
+        &lines,
+    );
     compare("100 prefixes", &affixes(100, "prefix"), &lines);
     compare("100 anything-but", &anything_but(100), &lines);
-    allocations(allocator, "5 exact, nothing matches", &[exact[0].replace("CRANLEIGH", "NONE")], &lines);
-    allocations(allocator, "100 wildcards, nothing matches", &wildcards_without_match(), &lines);
+    allocations(
+        allocator,
+        "5 exact, nothing matches",
+        &[exact[0].replace("CRANLEIGH", "NONE")],
+        &lines,
+    );
+    allocations(
+        allocator,
+        "100 wildcards, nothing matches",
+        &wildcards_without_match(),
+        &lines,
+    );
 }
 
 fn set_of(patterns: &[String]) -> Set {
@@ -70,11 +91,17 @@ fn compare(name: &str, patterns: &[String], lines: &[String]) {
     }
     let ours = median(ours);
     if quamina.is_none() {
-        println!("{name:<44} {ours:>12.0} {:>12} {:>7} {our_matches:>9}", "-", "-");
+        println!(
+            "{name:<44} {ours:>12.0} {:>12} {:>7} {our_matches:>9}",
+            "-", "-"
+        );
         return;
     }
     let theirs = median(theirs);
-    println!("{name:<44} {ours:>12.0} {theirs:>12.0} {:>7.2} {our_matches:>9}", ours / theirs);
+    println!(
+        "{name:<44} {ours:>12.0} {theirs:>12.0} {:>7.2} {our_matches:>9}",
+        ours / theirs
+    );
     assert_eq!(our_matches, their_matches, "the two disagree");
 }
 
@@ -104,8 +131,13 @@ fn rate(lines: &[String], matches: &mut usize, mut match_one: impl FnMut(&[u8]) 
 
 /// What this thread has used, as the kernel counts it: neighbours on the machine do not add to it.
 fn processor_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
-    let nanoseconds: u64 = text.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    let text =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
+    let nanoseconds: u64 = text
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .expect("a number");
     nanoseconds as f64 / 1e9
 }
 
@@ -115,16 +147,27 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-fn allocations(allocator: &'static StatsAlloc<System>, name: &str, patterns: &[String], lines: &[String]) {
+fn allocations(
+    allocator: &'static StatsAlloc<System>,
+    name: &str,
+    patterns: &[String],
+    lines: &[String],
+) {
     let set = set_of(patterns);
     let mut scratch = set.scratch();
     let mut matched = 0;
     for line in lines {
-        matched += set.matches(line.as_bytes(), &mut scratch).expect("an event").len();
+        matched += set
+            .matches(line.as_bytes(), &mut scratch)
+            .expect("an event")
+            .len();
     }
     let region = Region::new(allocator);
     for line in lines {
-        matched += set.matches(line.as_bytes(), &mut scratch).expect("an event").len();
+        matched += set
+            .matches(line.as_bytes(), &mut scratch)
+            .expect("an event")
+            .len();
     }
     let change = region.change();
     println!(
@@ -141,8 +184,18 @@ fn lots(count: usize) -> Vec<String> {
 }
 
 const STREETS: [&str; 12] = [
-    "UNKNOWN", "CRANLEIGH", "17TH", "MARKET", "BEACH", "JEFFERSON", "NORTH POINT", "POLK", "LARKIN", "HYDE",
-    "COLUMBUS", "VAN NESS",
+    "UNKNOWN",
+    "CRANLEIGH",
+    "17TH",
+    "MARKET",
+    "BEACH",
+    "JEFFERSON",
+    "NORTH POINT",
+    "POLK",
+    "LARKIN",
+    "HYDE",
+    "COLUMBUS",
+    "VAN NESS",
 ];
 const TYPES: [&str; 5] = ["null", "\"ST\"", "\"AVE\"", "\"BLVD\"", "\"DR\""];
 
@@ -173,7 +226,10 @@ fn lots_of_exact(count: usize) -> Vec<String> {
         .map(|number| match number % 3 {
             0 => format!(r#"{{"properties":{{"MAPBLKLOT":["{number:07}"]}}}}"#),
             1 => format!(r#"{{"properties":{{"STREET":["17TH"],"BLKLOT":["{number:07}"]}}}}"#),
-            _ => format!(r#"{{"properties":{{"BLOCK_NUM":["{:04}"],"FROM_ST":["{number}"]}}}}"#, number % 10_000),
+            _ => format!(
+                r#"{{"properties":{{"BLOCK_NUM":["{:04}"],"FROM_ST":["{number}"]}}}}"#,
+                number % 10_000
+            ),
         })
         .collect()
 }
@@ -182,20 +238,28 @@ fn lots_of_exact(count: usize) -> Vec<String> {
 fn wildcards(count: usize) -> Vec<String> {
     (0..count)
         .map(|number| {
-            format!(r#"{{"properties":{{"MAPBLKLOT":[{{"wildcard":"*{}*{}*"}}]}}}}"#, number / 10 % 10, number % 100)
+            format!(
+                r#"{{"properties":{{"MAPBLKLOT":[{{"wildcard":"*{}*{}*"}}]}}}}"#,
+                number / 10 % 10,
+                number % 100
+            )
         })
         .collect()
 }
 
 fn wildcards_without_match() -> Vec<String> {
     (0..100)
-        .map(|number| format!(r#"{{"properties":{{"MAPBLKLOT":[{{"wildcard":"*{number}*x*"}}]}}}}"#))
+        .map(|number| {
+            format!(r#"{{"properties":{{"MAPBLKLOT":[{{"wildcard":"*{number}*x*"}}]}}}}"#)
+        })
         .collect()
 }
 
 fn affixes(count: usize, operator: &str) -> Vec<String> {
     (0..count)
-        .map(|number| format!(r#"{{"properties":{{"MAPBLKLOT":[{{"{operator}":"{number:03}"}}]}}}}"#))
+        .map(|number| {
+            format!(r#"{{"properties":{{"MAPBLKLOT":[{{"{operator}":"{number:03}"}}]}}}}"#)
+        })
         .collect()
 }
 

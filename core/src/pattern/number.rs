@@ -15,18 +15,24 @@ pub(super) fn comparable(text: &[u8]) -> Option<f64> {
 pub(super) fn nearest(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     // Zero has no sign in a decimal.
-    value.is_finite().then_some(if value == 0.0 { 0.0 } else { value })
+    value
+        .is_finite()
+        .then_some(if value == 0.0 { 0.0 } else { value })
 }
 
 /// Whether a number is comparable, given its nearest double.
 pub(super) fn is_exact(text: &[u8], nearest: f64) -> bool {
     // Any decimal of up to 15 digits survives the way to a double and back, except near the ends of the range.
-    let plain = text.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let plain = text
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
     let signs = text.iter().filter(|byte| !byte.is_ascii_digit()).count();
     if plain && text.len() - signs <= 15 {
         return true;
     }
-    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
     Decimal::of(text).is_some_and(|decimal| Decimal::shortest(nearest) == Some(decimal))
 }
 

@@ -30,7 +30,10 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 16;
     }
-    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+    while bytes
+        .get(at)
+        .is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f))
+    {
         at += 1;
     }
     at

@@ -260,11 +260,11 @@ impl Scratch {
 
     /// Whether every key holds somewhere in the event, elements of arrays not told apart.
     fn holds(&self, keys: &[Key]) -> bool {
+        // Behind another key, whether a value is absent can depend on the element that was chosen.
+        let undecided = keys.len() > 1 && !self.contexts.is_empty();
         keys.iter().all(|key| {
             self.hits.are_on(key.condition)
-                // Beside arrays, whether a value is absent depends on the element.
-                || key.presence != NONE
-                    && (!self.contexts.is_empty() || !self.hits.are_on(key.presence))
+                || key.presence != NONE && (undecided || !self.hits.are_on(key.presence))
         })
     }
 }
@@ -285,7 +285,10 @@ impl Hits {
         } else if self.log.get(mark.hit as usize) == Some(&hit) {
             return;
         }
-        *mark = Mark { event: self.event, hit: self.log.len() as u32 };
+        *mark = Mark {
+            event: self.event,
+            hit: self.log.len() as u32,
+        };
         self.log.push(hit);
     }
 
@@ -315,7 +318,10 @@ impl Hits {
             if mark.event != self.event {
                 self.satisfied.push(hit.condition);
             }
-            *mark = Mark { event: self.event, hit: index as u32 };
+            *mark = Mark {
+                event: self.event,
+                hit: index as u32,
+            };
         }
     }
 }

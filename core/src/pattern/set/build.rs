@@ -148,8 +148,14 @@ impl Builder {
             span.end = number as u32 + 1;
             let start = all_keys.len() as u32;
             all_keys.extend_from_slice(keys);
-            let keys = Span { start, end: all_keys.len() as u32 };
-            branches.push(Branch { pattern: *pattern, keys });
+            let keys = Span {
+                start,
+                end: all_keys.len() as u32,
+            };
+            branches.push(Branch {
+                pattern: *pattern,
+                keys,
+            });
         }
         let nodes = self
             .steps

@@ -84,11 +84,16 @@ impl Lists {
     /// Calls `hit` for each target of `key`; whether there is any.
     #[inline(always)]
     fn visit(&self, key: &[u8], hit: &mut impl FnMut(Target)) -> bool {
-        let Some(target) = self.table.get(key) else { return false };
+        let Some(target) = self.table.get(key) else {
+            return false;
+        };
         if target & LIST == 0 {
             hit(target);
         } else {
-            self.lists[(target & !LIST) as usize].iter().copied().for_each(hit);
+            self.lists[(target & !LIST) as usize]
+                .iter()
+                .copied()
+                .for_each(hit);
         }
         true
     }
@@ -380,8 +385,11 @@ impl Field {
             && let Some(number) = number::nearest(written)
         {
             let bits = number.to_bits().to_le_bytes();
-            let mut ranges =
-                self.ranges.iter().filter(|(range, _)| range.contains(number)).peekable();
+            let mut ranges = self
+                .ranges
+                .iter()
+                .filter(|(range, _)| range.contains(number))
+                .peekable();
             let relevant = self.numbers.table.get(&bits).is_some() || ranges.peek().is_some();
             // Rarely asked, and dear.
             if relevant && number::is_exact(written, number) {
@@ -436,12 +444,13 @@ impl Field {
         if !self.folded_texts.is_empty()
             && let Ok(unicode) = std::str::from_utf8(text)
         {
-            self.folded_keys.visit(case::key(unicode).as_bytes(), &mut |number| {
-                let (folded, target) = &self.folded_texts[number as usize];
-                if folded.matches(text) {
-                    hit(*target);
-                }
-            });
+            self.folded_keys
+                .visit(case::key(unicode).as_bytes(), &mut |number| {
+                    let (folded, target) = &self.folded_texts[number as usize];
+                    if folded.matches(text) {
+                        hit(*target);
+                    }
+                });
         }
         for (folded, target) in &self.folded_prefixes {
             if folded.after_prefix(text).is_some() {

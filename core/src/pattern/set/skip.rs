@@ -46,7 +46,9 @@ fn key_end(bytes: &[u8], at: usize) -> End {
     if bytes.get(at) != Some(&b'"') {
         return malformed(at);
     }
-    let Some(end) = string_end(bytes, at + 1) else { return malformed(at) };
+    let Some(end) = string_end(bytes, at + 1) else {
+        return malformed(at);
+    };
     let at = space_end(bytes, end.at + 1);
     if bytes.get(at) != Some(&b':') {
         return malformed(at);
@@ -76,7 +78,10 @@ impl Open {
 }
 
 fn container_end(bytes: &[u8], mut at: usize, depth: usize) -> End {
-    let mut open = Open { braces: [0; MAX_EVENT_DEPTH / 64 + 1], count: 0 };
+    let mut open = Open {
+        braces: [0; MAX_EVENT_DEPTH / 64 + 1],
+        count: 0,
+    };
     loop {
         // At the start of a value.
         match bytes.get(at) {

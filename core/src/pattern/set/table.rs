@@ -18,7 +18,8 @@ fn word(bytes: &[u8]) -> u64 {
 
 #[inline(always)]
 fn mix(state: u64, word: u64) -> u64 {
-    let product = u128::from(state ^ 0x9e37_79b9_7f4a_7c15) * u128::from(word ^ 0xd1b5_4a32_d192_ed03);
+    let product =
+        u128::from(state ^ 0x9e37_79b9_7f4a_7c15) * u128::from(word ^ 0xd1b5_4a32_d192_ed03);
     product as u64 ^ (product >> 64) as u64
 }
 
@@ -35,7 +36,9 @@ fn digest(bytes: &[u8]) -> (u64, u64) {
         state = mix(state, u64::from_le_bytes(*chunk));
     }
     // Overlaps what was read: cheaper than a copy of the rest.
-    let last = bytes.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
+    let last = bytes
+        .last_chunk::<8>()
+        .map_or(0, |last| u64::from_le_bytes(*last));
     let hash = mix(state, last);
     (hash, hash)
 }

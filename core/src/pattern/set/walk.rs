@@ -80,7 +80,9 @@ impl<'a> Walk<'a> {
 
     #[inline]
     fn number(&mut self) -> Result<&'a [u8], EventError> {
-        let Some(end) = scan::number_end(self.bytes, self.at) else { return self.malformed() };
+        let Some(end) = scan::number_end(self.bytes, self.at) else {
+            return self.malformed();
+        };
         let number = &self.bytes[self.at..end];
         self.at = end;
         Ok(number)
@@ -187,7 +189,9 @@ impl<'a> Walk<'a> {
         let start = self.scratch.hits.log.len() as u32;
         let mark = self.scratch.keys[child as usize];
         if mark.object == object {
-            self.scratch.hits.retract(mark.start as usize..mark.end as usize);
+            self.scratch
+                .hits
+                .retract(mark.start as usize..mark.end as usize);
         }
         self.value(child, context, depth)?;
         let end = self.scratch.hits.log.len() as u32;
@@ -238,7 +242,9 @@ impl<'a> Walk<'a> {
         let Some(field) = self.set.fields.get(field as usize) else {
             return Ok(());
         };
-        let Scratch { field: room, hits, .. } = &mut *self.scratch;
+        let Scratch {
+            field: room, hits, ..
+        } = &mut *self.scratch;
         field.look_at(value, room, &mut |condition| hits.hit(condition, context));
         if hits.log.len() > MAX_HITS {
             Err(EventError::CombinesTooMany)
