@@ -74,6 +74,7 @@ impl Site {
             replicas: 1,
             capacity: 100_000_000,
             dead_letter_retention_seconds: 86_400,
+            fifo: None,
         };
         let spec = QueueSpec {
             object: object.clone(),

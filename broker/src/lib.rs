@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod fifo;
 pub mod memory;
 pub mod nats;
 pub mod queue;
@@ -15,6 +16,9 @@ pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BrokerError;
+pub use fifo::{
+    FifoQueue, GroupCounts, HeldGroup, Hold, Turn, TurnConsumer, TurnLease, TurnMessage,
+};
 pub use memory::MemoryBroker;
 pub use nats::NatsTransport;
 pub use queue::{

@@ -22,7 +22,7 @@ use self::state::State;
 use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::queue::WorkQueue;
-use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
+use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, refuse_fifo};
 
 /// As much as a NATS server with default settings takes, so that what fits here fits there.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024 - 8 * 1024;
@@ -135,6 +135,7 @@ impl Transport for MemoryBroker {
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
         self.shared.check()?;
+        refuse_fifo("memory", queue)?;
         let slot = self.shared.slot(&queue.object);
         let stream = QueueNames::of(&queue.object).queue_stream();
         let mut applied = Applied::default();

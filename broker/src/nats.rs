@@ -45,7 +45,7 @@ use self::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::queue::WorkQueue;
-use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
+use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, refuse_fifo};
 
 /// A connection to NATS.
 pub struct NatsTransport {
@@ -115,6 +115,7 @@ impl Transport for NatsTransport {
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
         self.server().await?;
+        refuse_fifo("NATS", queue)?;
         apply::apply(&self.connection, queue).await
     }
 

@@ -32,6 +32,7 @@ use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::message::Message;
 
 use crate::error::BrokerError;
+use crate::fifo::FifoQueue;
 
 /// A message to be stored.
 #[derive(Clone, Debug)]
@@ -106,7 +107,16 @@ pub trait WorkQueue: Send + Sync + 'static {
     /// must not store it twice.
     async fn publish(&self, publication: Publication) -> Result<Published, BrokerError>;
 
-    /// Starts to consume. The topology must exist.
+    /// The turns of a queue whose configuration says `fifo`. `Unsupported` on a transport that has none,
+    /// `Refused` on a queue that is not a FIFO queue.
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        Err(BrokerError::Unsupported {
+            server: "this transport".to_owned(),
+            why: "it has no FIFO queues; use a bus that has them".to_owned(),
+        })
+    }
+
+    /// Starts to consume. The topology must exist. `Refused` on a FIFO queue, which is consumed by turns.
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError>;
 
     /// Waits for one of the `limit` permits to make a batched call. Only for queues with

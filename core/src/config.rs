@@ -144,7 +144,8 @@ impl BusConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls.
+    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls; in a
+    /// FIFO queue turns, which is groups at once.
     pub limit: u32,
     /// Most messages of one call; 1 means no batches.
     pub batch_max: u32,
@@ -156,6 +157,18 @@ pub struct QueueConfig {
     pub capacity: u64,
     /// How long dead letters are kept, seconds.
     pub dead_letter_retention_seconds: u64,
+    /// Present where order is kept within groups. A queue is one or the other for its whole life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fifo: Option<FifoConfig>,
+}
+
+/// What a queue that keeps order needs beside a [`QueueConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FifoConfig {
+    /// Shards of the groups, 1 or more, on brokers that keep order by sharding. May be changed at any
+    /// time as far as the transport says so; order never depends on it.
+    pub partitions: u32,
 }
 
 /// How messages come in over HTTP.
@@ -174,6 +187,10 @@ pub struct IntakeConfig {
     /// Deduplication; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<DeduplicateConfig>,
+    /// Where the group of a message comes from that its sender gave none; absent: all such messages
+    /// are one group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupBy>,
     /// Delay of every message that does not ask for its own, seconds.
     #[serde(default)]
     pub delay_seconds: u32,
@@ -264,6 +281,41 @@ pub struct DeduplicateConfig {
     pub header: Option<String>,
     /// How long an identity is remembered, seconds.
     pub window_seconds: u32,
+    /// Where an identity counts.
+    #[serde(default, skip_serializing_if = "DeduplicateScope::is_queue")]
+    pub scope: DeduplicateScope,
+}
+
+/// Where the identity of a message counts (aws-semantics 5.3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeduplicateScope {
+    /// In the whole queue: two messages of different groups can be the same.
+    #[default]
+    Queue,
+    /// In the group of the message.
+    Group,
+}
+
+impl DeduplicateScope {
+    fn is_queue(&self) -> bool {
+        *self == Self::Queue
+    }
+}
+
+/// Where the group of a message comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum GroupBy {
+    /// A header of the sender's choice.
+    Header {
+        /// Lower case.
+        name: String,
+    },
+    /// A JSONata expression over the event.
+    Expression {
+        /// Without the delimiters `{%` and `%}`.
+        text: String,
+    },
 }
 
 /// Where a message's identity comes from.
@@ -294,6 +346,9 @@ pub struct ConsumerConfig {
     pub batch_window_seconds: u32,
     /// Retries and their end.
     pub retry: RetryConfig,
+    /// What becomes of a group whose first message is given up; only with ordered queues.
+    #[serde(default, skip_serializing_if = "WhenExhausted::is_dead_letter")]
+    pub when_exhausted: WhenExhausted,
     /// Nothing is pulled while true.
     #[serde(default)]
     pub paused: bool,
@@ -345,6 +400,24 @@ pub struct RetryConfig {
     pub max_age_seconds: u64,
     /// Statuses that dead-letter at once.
     pub permanent_statuses: Vec<u16>,
+}
+
+/// What becomes of a group whose first message is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenExhausted {
+    /// The message becomes a dead letter and the group goes on, as on AWS.
+    #[default]
+    DeadLetter,
+    /// The message and everything behind it in its group become dead letters.
+    DeadLetterGroup,
+    /// The group stops, with everything stored, until a human lets it go on.
+    BlockGroup,
+}
+
+impl WhenExhausted {
+    fn is_dead_letter(&self) -> bool {
+        *self == Self::DeadLetter
+    }
 }
 
 /// Why a document cannot be used.

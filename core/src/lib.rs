@@ -5,7 +5,7 @@
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
 //!
 //! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
-//! [`publish`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
+//! [`publish`], [`event`], [`group`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
 //! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed.
 //! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
@@ -18,7 +18,9 @@ pub mod dead_letter;
 pub mod decide;
 pub mod dedup;
 mod encoding;
+pub mod event;
 pub mod gate;
+pub mod group;
 pub mod headers;
 pub mod ids;
 pub mod message;

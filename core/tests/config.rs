@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, HmacConfig, HmacEncoding,
-    HmacPayload, IntakeConfig, ObjectConfig, ParseConfigError, Protocol, QueueConfig, RetryConfig,
-    SignatureScheme, TargetConfig, VERSION, VerifyConfig,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, GroupBy,
+    HmacConfig, HmacEncoding, HmacPayload, IntakeConfig, ObjectConfig, ParseConfigError, Protocol,
+    QueueConfig, RetryConfig, SignatureScheme, TargetConfig, VERSION, VerifyConfig, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -62,7 +62,9 @@ fn what_version_1_left_out_has_the_value_it_had_then() {
     let intake = config.intake.as_ref().unwrap();
     assert_eq!((intake.delay_seconds, &intake.deduplicate), (0, &None));
     assert_eq!(intake.verify.as_ref().unwrap().hmac, None);
+    assert_eq!(intake.group, None);
     let consumer = config.consumer.as_ref().unwrap();
+    assert_eq!(consumer.when_exhausted, WhenExhausted::DeadLetter);
     assert_eq!((consumer.batch_window_seconds, consumer.paused), (0, false));
     assert_eq!(config.bus, BusConfig::Memory {});
     assert!(
@@ -186,6 +188,7 @@ fn queue() -> impl Strategy<Value = QueueConfig> {
             replicas: numbers[3],
             capacity,
             dead_letter_retention_seconds: retention,
+            fifo: None,
         }
     })
 }
@@ -222,17 +225,30 @@ fn deduplicate() -> impl Strategy<Value = DeduplicateConfig> {
         DeduplicateBy::ContentHash,
         DeduplicateBy::Header,
     ]);
-    (by, prop::option::of(text()), any::<u32>()).prop_map(|(by, header, window_seconds)| {
-        DeduplicateConfig {
+    let scope = prop::sample::select(vec![DeduplicateScope::Queue, DeduplicateScope::Group]);
+    (by, prop::option::of(text()), any::<u32>(), scope).prop_map(
+        |(by, header, window_seconds, scope)| DeduplicateConfig {
             by,
             header,
             window_seconds,
-        }
-    })
+            scope,
+        },
+    )
+}
+
+fn group() -> impl Strategy<Value = GroupBy> {
+    prop_oneof![
+        text().prop_map(|name| GroupBy::Header { name }),
+        text().prop_map(|text| GroupBy::Expression { text }),
+    ]
 }
 
 fn intake() -> impl Strategy<Value = IntakeConfig> {
-    let checks = (prop::option::of(verify()), prop::option::of(deduplicate()));
+    let checks = (
+        prop::option::of(verify()),
+        prop::option::of(deduplicate()),
+        prop::option::of(group()),
+    );
     let numbers = (any::<u64>(), any::<u16>(), any::<u32>());
     (
         prop::collection::vec(text(), 0..3),
@@ -244,7 +260,7 @@ fn intake() -> impl Strategy<Value = IntakeConfig> {
             |(
                 methods,
                 (max_body_bytes, status, delay_seconds),
-                (verify, deduplicate),
+                (verify, deduplicate, group),
                 publish_api,
             )| {
                 IntakeConfig {
@@ -253,6 +269,7 @@ fn intake() -> impl Strategy<Value = IntakeConfig> {
                     status,
                     verify,
                     deduplicate,
+                    group,
                     delay_seconds,
                     publish_api,
                 }
@@ -285,14 +302,21 @@ fn consumer() -> impl Strategy<Value = ConsumerConfig> {
         }),
     ];
     let protocol = prop::sample::select(vec![Protocol::CloudEvents, Protocol::Http]);
-    (target, protocol, any::<[u32; 3]>(), retry(), any::<bool>()).prop_map(
-        |(target, protocol, numbers, retry, paused)| ConsumerConfig {
+    let ends = prop::sample::select(vec![
+        WhenExhausted::DeadLetter,
+        WhenExhausted::DeadLetterGroup,
+        WhenExhausted::BlockGroup,
+    ]);
+    let numbers = any::<[u32; 3]>();
+    (target, protocol, numbers, retry(), ends, any::<bool>()).prop_map(
+        |(target, protocol, numbers, retry, when_exhausted, paused)| ConsumerConfig {
             target,
             protocol,
             timeout_seconds: numbers[0],
             per_replica: numbers[1],
             batch_window_seconds: numbers[2],
             retry,
+            when_exhausted,
             paused,
         },
     )

@@ -185,8 +185,16 @@ fn every_bound_has_a_rejected_fixture() {
 #[test]
 fn a_path_is_refused_wherever_a_name_is_expected() {
     // What goes to the user's own program, or is compared with what a sender wrote, may be any text.
+<<<<<<< HEAD
     const FREE: [&str; 10] = [
         "MessageBus spec.rabbitmq.vhost",
+=======
+    const FREE: [&str; 13] = [
+        "FifoConsumer spec.handler.args",
+        "FifoConsumer spec.handler.command",
+        "FifoConsumer spec.handler.env.value",
+        "FifoConsumer spec.handler.image",
+>>>>>>> fifo-runtime
         "QueueConsumer spec.handler.args",
         "QueueConsumer spec.handler.command",
         "QueueConsumer spec.handler.env.value",

@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 /// Rules for every watched namespace: a `ClusterRole`, or a `Role` in each of them.
 pub fn cluster_rules() -> Vec<PolicyRule> {
-    let kinds = ["messagebuses", "queueconsumers", "webhooks"];
+    let kinds = ["fifoconsumers", "messagebuses", "queueconsumers", "webhooks"];
     let of = |suffix: &str| kinds.map(|kind| format!("{kind}{suffix}"));
     vec![
         rule("weir.dev", &kinds, &["get", "list", "watch", "patch"]),

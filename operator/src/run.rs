@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use weir_broker::Clock;
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::applier::Applier;
 use crate::backoff::Backoff;
@@ -184,6 +184,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         let Receivers {
             buses,
             queues,
+            fifos,
             webhooks,
         } = receivers;
         tasks.spawn(control::<MessageBus>(
@@ -195,6 +196,12 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         tasks.spawn(control::<QueueConsumer>(
             scope.clone(),
             queues,
+            context.clone(),
+            shutdown.clone(),
+        ));
+        tasks.spawn(control::<FifoConsumer>(
+            scope.clone(),
+            fifos,
             context.clone(),
             shutdown.clone(),
         ));
@@ -254,12 +261,14 @@ struct Senders {
     scope: Scope,
     buses: mpsc::Sender<Name>,
     queues: mpsc::Sender<Name>,
+    fifos: mpsc::Sender<Name>,
     webhooks: mpsc::Sender<Name>,
 }
 
 struct Receivers {
     buses: mpsc::Receiver<Name>,
     queues: mpsc::Receiver<Name>,
+    fifos: mpsc::Receiver<Name>,
     webhooks: mpsc::Receiver<Name>,
 }
 
@@ -267,10 +276,12 @@ impl Senders {
     fn new(scope: &Scope) -> (Self, Receivers) {
         let (buses, from_buses) = mpsc::channel(WAITING);
         let (queues, from_queues) = mpsc::channel(WAITING);
+        let (fifos, from_fifos) = mpsc::channel(WAITING);
         let (webhooks, from_webhooks) = mpsc::channel(WAITING);
         let receivers = Receivers {
             buses: from_buses,
             queues: from_queues,
+            fifos: from_fifos,
             webhooks: from_webhooks,
         };
         (
@@ -278,6 +289,7 @@ impl Senders {
                 scope: scope.clone(),
                 buses,
                 queues,
+                fifos,
                 webhooks,
             },
             receivers,
@@ -287,6 +299,7 @@ impl Senders {
     fn of(&self, kind: &str) -> &mpsc::Sender<Name> {
         match kind {
             QueueConsumer::NAME => &self.queues,
+            FifoConsumer::NAME => &self.fifos,
             Webhook::NAME => &self.webhooks,
             _ => &self.buses,
         }
@@ -378,6 +391,7 @@ async fn knows_kinds(client: &Client, scopes: &[Scope]) -> Result<(), String> {
     for scope in scopes {
         knows::<MessageBus>(client, scope).await?;
         knows::<QueueConsumer>(client, scope).await?;
+        knows::<FifoConsumer>(client, scope).await?;
         knows::<Webhook>(client, scope).await?;
     }
     Ok(())

@@ -24,7 +24,7 @@ use change::broken;
 const FIXTURES: &str = "crds/fixtures";
 const MARK: &str = "# bound: made by `cargo run -p xtask -- generate`";
 /// Kinds in the order in which shared blocks are looked for.
-const KINDS: [&str; 3] = ["QueueConsumer", "Webhook", "MessageBus"];
+const KINDS: [&str; 4] = ["QueueConsumer", "Webhook", "FifoConsumer", "MessageBus"];
 
 /// One file a bound.
 pub fn files(root: &Path) -> Result<Output, String> {

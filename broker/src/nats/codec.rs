@@ -205,6 +205,7 @@ mod tests {
             ),
             body in prop::collection::vec(any::<u8>(), 0..64),
             attempts in 0u32..9,
+            group in prop::option::of(any::<String>()),
         ) {
             let message = Message {
                 id: "a.b:c~".to_owned(),
@@ -217,6 +218,7 @@ mod tests {
                     })
                     .collect(),
                 body: body.into(),
+                group,
             };
             let headers = encode(&message, attempts).unwrap();
             prop_assert!(header_bytes(&headers) + message.body.len() <= message.wire_len() + 14);
@@ -243,8 +245,9 @@ mod tests {
             let message = Message {
                 id: text.clone(),
                 accepted_at: Timestamp::UNIX_EPOCH,
-                headers: [(name, text)].into_iter().collect(),
+                headers: [(name, text.clone())].into_iter().collect(),
                 body: Bytes::new(),
+                group: Some(text),
             };
             drop(encode(&message, 0));
             drop(encode(&Message { id: "a".to_owned(), ..message }, 0));
@@ -267,6 +270,7 @@ mod tests {
             accepted_at: Timestamp::UNIX_EPOCH,
             headers: Headers::new(),
             body: Bytes::new(),
+            group: None,
         };
         message
             .headers

@@ -124,6 +124,18 @@ pub fn wrapped_type(object: &ObjectKey) -> String {
     format!("weir.{}.received", object.kind.lower())
 }
 
+/// The attributes of the event that a message is, or is wrapped into.
+pub(crate) fn attributes_of(object: &ObjectKey, message: &Message) -> Vec<(String, String)> {
+    if !is_event(&message.headers) {
+        return wrapping(object, message);
+    }
+    let attribute = |(name, value): (&str, &str)| {
+        let name = name.strip_prefix("ce-")?;
+        Some((name.to_owned(), from_header(value)?))
+    };
+    message.headers.iter().filter_map(attribute).collect()
+}
+
 fn wrapping(object: &ObjectKey, message: &Message) -> Vec<(String, String)> {
     let attributes = [
         ("specversion", "1.0".to_owned()),
@@ -158,15 +170,7 @@ fn append_contract(headers: &mut Headers, id: Option<&str>, contract: &Contract)
 
 fn write_event(out: &mut Vec<u8>, object: &ObjectKey, message: &Message, attempt: u32) {
     let headers = &message.headers;
-    let mut attributes = if is_event(headers) {
-        let attribute = |(name, value): (&str, &str)| {
-            let name = name.strip_prefix("ce-")?;
-            Some((name.to_owned(), from_header(value)?))
-        };
-        headers.iter().filter_map(attribute).collect()
-    } else {
-        wrapping(object, message)
-    };
+    let mut attributes = attributes_of(object, message);
     attributes.retain(|(name, _)| name != WEIR_ID && name != WEIR_ATTEMPT);
     for name in [TRACEPARENT, TRACESTATE] {
         if let Some(value) = headers.get(name)

@@ -183,7 +183,7 @@ impl Api {
             }
         };
         if tokio::time::timeout(limit, waiting).await.is_err() {
-            let dump: Vec<String> = ["webhooks", "queueconsumers", "messagebuses", "deployments"]
+            let dump: Vec<String> = ["webhooks", "queueconsumers", "fifoconsumers", "messagebuses", "deployments"]
                 .iter()
                 .flat_map(|plural| self.all(plural))
                 .map(|object| format!("{} {}", object["metadata"], object["status"]))

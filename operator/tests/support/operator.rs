@@ -104,6 +104,7 @@ impl Loaded {
         for (kind, plural) in [
             (Kind::Webhook, "webhooks"),
             (Kind::QueueConsumer, "queueconsumers"),
+            (Kind::FifoConsumer, "fifoconsumers"),
         ] {
             for object in api.all(plural) {
                 let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();

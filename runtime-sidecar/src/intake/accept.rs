@@ -114,6 +114,7 @@ fn publication(
         accepted_at: now,
         headers,
         body,
+        group: None,
     };
     let identity = identity(config.deduplicate.as_ref(), &message.headers, &message.body).map_err(
         |error| {

@@ -273,6 +273,7 @@ fn object(kind: Kind, name: &str, publish_api: bool) -> ObjectConfig {
             replicas: 1,
             capacity: 100_000,
             dead_letter_retention_seconds: 3600,
+            fifo: None,
         },
         intake: Some(IntakeConfig {
             methods: vec!["POST".to_owned()],

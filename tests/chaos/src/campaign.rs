@@ -171,6 +171,7 @@ async fn set_up(folder: &Path, settings: Settings) -> Site {
         replicas: u32::try_from(settings.broker.servers()).expect("a few"),
         capacity: 1_000_000,
         dead_letter_retention_seconds: 86_400,
+        fifo: None,
     };
     let spec = QueueSpec {
         object: object.clone(),
