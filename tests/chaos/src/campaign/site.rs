@@ -49,7 +49,9 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
         replicas: u32::try_from(settings.broker.servers()).expect("a few"),
         capacity: 1_000_000,
         dead_letter_retention_seconds: 86_400,
-        fifo: None,
+        fifo: (settings.groups > 0).then_some(FifoConfig {
+            partitions: PARTITIONS,
+        }),
     };
     let spec = QueueSpec {
         object: object.clone(),
