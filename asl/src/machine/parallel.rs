@@ -196,16 +196,23 @@ impl<'m> Runner<'m, '_> {
         last: u64,
     ) {
         let name = Arc::clone(&stay.state.name);
-        let failure = failure.clone();
-        self.record_leaf(
-            last,
-            Happening::MapIterationFailed {
-                name,
-                index,
-                failure,
-            },
-        );
-        self.abandon_all(&work.running);
+        let failed = Happening::MapIterationFailed {
+            name: Arc::clone(&name),
+            index,
+            failure: failure.clone(),
+        };
+        self.record_leaf(last, failed);
+        for strand in &work.running {
+            if let Some(item) = strand.item.as_ref().filter(|item| item.index != index) {
+                let name = Arc::clone(&name);
+                let aborted = Happening::MapIterationAborted {
+                    name,
+                    index: item.index,
+                };
+                self.record_leaf(strand.last_event, aborted);
+            }
+            self.abandon(strand);
+        }
     }
 
     fn iteration(

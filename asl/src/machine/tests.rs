@@ -763,3 +763,24 @@ fn variables_are_bounded_together() {
         "{cause}"
     );
 }
+
+#[test]
+fn iterations_beside_a_failing_one_are_aborted() {
+    let mut bench = Bench::new(
+        &single(&json!({"Type": "Map", "End": true, "ItemProcessor": {
+            "StartAt": "T", "States": {"T": {"Type": "Task", "Resource": SERVICE, "End": true}}}})),
+        json!([1, 2]),
+    );
+    let id = *bench.tasks.keys().next().unwrap();
+    bench.tell(Event::TaskFailed {
+        id,
+        failure: Failure::new("E", "c"),
+    });
+    assert!(bench.types().ends_with(&[
+        "TaskFailed".into(),
+        "MapIterationFailed".into(),
+        "MapIterationAborted".into(),
+        "MapStateFailed".into(),
+        "ExecutionFailed".into()
+    ]));
+}
