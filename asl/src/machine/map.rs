@@ -385,8 +385,8 @@ impl<'m> Runner<'m, '_> {
         taken: usize,
         chain: &Chain<'_>,
     ) -> Result<Option<(usize, StartChild)>, Mishap> {
-        let waiting = &work.waiting[taken..];
-        let Some(first) = waiting.first() else {
+        let mut waiting = work.waiting.range(taken..).peekable();
+        let Some(first) = waiting.peek().copied() else {
             return Ok(None);
         };
         let settings = &work.settings;
@@ -475,7 +475,7 @@ pub(super) fn take_items(work: &mut MapRunWork, items: Vec<Value>, is_last: bool
             key: None,
             value: Arc::new(value),
         };
-        work.waiting.push(item);
+        work.waiting.push_back(item);
         work.read += 1;
     }
     work.has_more = !is_last && work.settings.max_items.is_none_or(|most| work.read < most);

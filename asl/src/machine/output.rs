@@ -165,13 +165,17 @@ impl<'m> Runner<'m, '_> {
 
     /// A result must fit an execution (aws-semantics 10.1.2).
     pub(super) fn check_size(&self, stay: &Stay<'_, '_>, value: &Value) -> Result<(), Mishap> {
-        let limit = self.environment.limits.data_bytes;
-        if size::exceeds(value, limit) {
-            return Err(
-                Failure::new(name::DATA_LIMIT_EXCEEDED, too_large(&stay.state.name)).into(),
-            );
+        if self.exceeds(value) {
+            let text = too_large(&stay.state.name);
+            return Err(Failure::new(name::DATA_LIMIT_EXCEEDED, text).into());
         }
         Ok(())
+    }
+
+    /// Whether a value is larger, or nested deeper, than an execution may hold.
+    pub(super) fn exceeds(&self, value: &Value) -> bool {
+        let limits = self.environment.limits;
+        size::exceeds(value, limits.data_bytes, limits.data_depth)
     }
 
     /// From the result to what the state hands on.
@@ -324,7 +328,7 @@ impl<'m> Runner<'m, '_> {
             return Ok(Vec::new());
         };
         let value = self.evaluate(stay, template, field, view)?;
-        if size::exceeds(&value, self.environment.limits.data_bytes) {
+        if self.exceeds(&value) {
             return Err(stay.mishap(
                 name::RUNTIME,
                 format_args!(

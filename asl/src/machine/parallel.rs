@@ -62,20 +62,20 @@ impl<'m> Runner<'m, '_> {
         if is_paused {
             return Ok(Attempt::Paused(Work::Parallel(strands)));
         }
-        let outputs: Option<Vec<Value>> = strands
+        if !strands
             .iter()
-            .map(|strand| match &strand.position {
-                Position::Done(output) => Some((**output).clone()),
-                _ => None,
-            })
-            .collect();
-        match outputs {
-            Some(outputs) => {
-                self.record_leaf(*last, Happening::ParallelStateSucceeded);
-                Ok(Attempt::Result(Arc::new(Value::Array(outputs))))
-            }
-            None => Ok(Attempt::Waiting(Work::Parallel(strands))),
+            .all(|strand| matches!(strand.position, Position::Done(_)))
+        {
+            return Ok(Attempt::Waiting(Work::Parallel(strands)));
         }
+        self.record_leaf(*last, Happening::ParallelStateSucceeded);
+        let outputs = strands
+            .into_iter()
+            .filter_map(|strand| match strand.position {
+                Position::Done(output) => Some(Arc::unwrap_or_clone(output)),
+                _ => None,
+            });
+        Ok(Attempt::Result(Arc::new(Value::Array(outputs.collect()))))
     }
 
     /// Begins an inline Map.

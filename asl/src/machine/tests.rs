@@ -784,3 +784,50 @@ fn iterations_beside_a_failing_one_are_aborted() {
         "ExecutionFailed".into()
     ]));
 }
+
+#[test]
+fn data_nests_no_deeper_than_it_may_and_what_does_not_can_be_read_again() {
+    let mut branch = json!({"StartAt": "T", "States": {"T": {"Type": "Task", "Resource": SERVICE, "End": true}}});
+    for level in 0..20 {
+        let name = format!("P{level}");
+        branch = json!({"StartAt": name.clone(), "States": {name: {"Type": "Parallel", "End": true, "Branches": [branch]}}});
+    }
+    let deep = (0..110).fold(json!("x"), |inner, _| json!([inner]));
+    let mut bench = Bench::new(&branch, deep.clone());
+    let written = bench.execution.as_ref().unwrap().encode().unwrap();
+    assert_eq!(
+        Execution::decode(&written).unwrap(),
+        *bench.execution.as_ref().unwrap()
+    );
+    bench.succeed(deep);
+    assert_eq!(bench.failure().0, "States.DataLimitExceeded");
+
+    let growing = json!({"StartAt": "A", "States": {
+        "A": {"Type": "Pass", "Parameters": {"x.$": "$"}, "Next": "B"},
+        "B": {"Type": "Choice", "Choices": [{"Variable": "$.y", "IsPresent": true, "Next": "Z"}], "Default": "A"},
+        "Z": {"Type": "Succeed"}}});
+    assert_eq!(
+        Bench::new(&growing, json!({})).failure().0,
+        "States.DataLimitExceeded"
+    );
+}
+
+#[test]
+fn the_silence_of_an_activity_counts_from_when_it_is_taken() {
+    let mut bench = Bench::new(
+        &single(
+            &json!({"Type": "Task", "Resource": "arn:aws:states:us-east-1:1:activity:a", "End": true,
+            "TimeoutSeconds": 100, "HeartbeatSeconds": 10}),
+        ),
+        json!({}),
+    );
+    assert_eq!(bench.timers.len(), 1);
+    let id = *bench.tasks.keys().next().unwrap();
+    bench.now = bench
+        .now
+        .checked_add(SignedDuration::from_secs(50))
+        .unwrap();
+    bench.tell(Event::TaskStarted { id, worker: None });
+    assert_eq!(bench.wait(), 10);
+    assert_eq!(bench.failure().0, "States.Timeout");
+}
