@@ -65,6 +65,8 @@ pub struct Limits {
     pub transitions: u32,
     /// Bytes of an input, a result or an output, as JSON.
     pub data_bytes: usize,
+    /// Bytes of all variables of one line of control together, as JSON.
+    pub variable_bytes: usize,
     /// Events in the history of a standard execution; it fails when they are used up.
     pub history_events: u64,
     /// The bounds of one JSONata expression.
@@ -72,11 +74,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1,000 transitions a step, 262,144 bytes, 25,000 events (aws-semantics 10.1).
+    /// 1,000 transitions a step, 262,144 bytes, 10 MiB of variables, 25,000 events (aws-semantics 10.1).
     fn default() -> Self {
         Self {
             transitions: 1_000,
             data_bytes: 262_144,
+            variable_bytes: 10 * 1024 * 1024,
             history_events: 25_000,
             jsonata: jsonata::Limits::default(),
         }

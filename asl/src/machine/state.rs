@@ -152,6 +152,8 @@ pub(super) struct MapWork {
     pub(super) running: Vec<Strand>,
     /// Outputs by index, as they come.
     pub(super) results: BTreeMap<u64, Arc<Value>>,
+    /// How large they are together.
+    pub(super) result_bytes: usize,
 }
 
 /// The items of a Map.

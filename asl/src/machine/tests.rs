@@ -718,3 +718,69 @@ fn the_catcher_of_a_jsonata_state_sees_the_error_and_the_input() {
         &json!({"v": "error", "in": {"e": "E", "i": 1}})
     );
 }
+
+#[test]
+fn a_map_whose_results_are_too_large_together_stops_at_once() {
+    let bench = Bench::new(
+        &single(
+            &json!({"Type": "Map", "End": true, "ItemsPath": "$.items", "ItemSelector": {"t.$": "$.text"},
+            "ItemProcessor": {"StartAt": "P", "States": {"P": {"Type": "Pass", "End": true}}}}),
+        ),
+        json!({"text": "x".repeat(100_000), "items": (0..50).collect::<Vec<u64>>()}),
+    );
+    assert_eq!(bench.failure().0, "States.DataLimitExceeded");
+    let ended = bench
+        .types()
+        .iter()
+        .filter(|name| *name == "MapIterationSucceeded")
+        .count();
+    assert_eq!(ended, 3);
+}
+
+#[test]
+fn variables_are_bounded_together() {
+    let names: Vec<String> = (0..60).map(|index| format!("S{index}")).collect();
+    let states: serde_json::Map<String, Value> = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let mut state = json!({"Type": "Pass", "Assign": {format!("v{index}.$"): "$"}});
+            match names.get(index + 1) {
+                Some(next) => state["Next"] = next.clone().into(),
+                None => state["End"] = true.into(),
+            }
+            (name.clone(), state)
+        })
+        .collect();
+    let bench = Bench::new(
+        &json!({"StartAt": "S0", "States": states}),
+        json!("x".repeat(240_000)),
+    );
+    let (error, cause) = bench.failure();
+    assert_eq!(error, "States.Runtime");
+    assert!(
+        cause.contains("'S43'") && cause.ends_with("exceed the maximum of 10485760 bytes."),
+        "{cause}"
+    );
+}
+
+#[test]
+fn iterations_beside_a_failing_one_are_aborted() {
+    let mut bench = Bench::new(
+        &single(&json!({"Type": "Map", "End": true, "ItemProcessor": {
+            "StartAt": "T", "States": {"T": {"Type": "Task", "Resource": SERVICE, "End": true}}}})),
+        json!([1, 2]),
+    );
+    let id = *bench.tasks.keys().next().unwrap();
+    bench.tell(Event::TaskFailed {
+        id,
+        failure: Failure::new("E", "c"),
+    });
+    assert!(bench.types().ends_with(&[
+        "TaskFailed".into(),
+        "MapIterationFailed".into(),
+        "MapIterationAborted".into(),
+        "MapStateFailed".into(),
+        "ExecutionFailed".into()
+    ]));
+}
