@@ -25,6 +25,7 @@ mod event;
 mod failure;
 mod history;
 mod map;
+mod map_run;
 mod output;
 mod parallel;
 mod retry;

@@ -7,7 +7,7 @@ use super::command::Command;
 use super::event::{Event, Id};
 use super::failure::{Failure, name};
 use super::history::{Happening, TaskStage};
-use super::map::{take_child, take_items};
+use super::map_run::{take_child, take_items};
 use super::run::Runner;
 use super::state::{MapRunWork, Phase, Position, Strand, TaskWork, Work};
 use super::task::Settled;
