@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod definition;
+pub mod input;
 pub mod intrinsic;
 pub mod jsonata;
 pub mod machine;

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::definition::{StateKind, StateMachine};
@@ -24,6 +25,7 @@ mod event;
 mod failure;
 mod history;
 mod map;
+mod map_run;
 mod output;
 mod parallel;
 mod retry;
@@ -65,6 +67,10 @@ pub struct Limits {
     pub transitions: u32,
     /// Bytes of an input, a result or an output, as JSON.
     pub data_bytes: usize,
+    /// Levels of an input, a result or an output.
+    pub data_depth: usize,
+    /// Bytes of all variables of one line of control together, as JSON.
+    pub variable_bytes: usize,
     /// Events in the history of a standard execution; it fails when they are used up.
     pub history_events: u64,
     /// The bounds of one JSONata expression.
@@ -72,11 +78,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1,000 transitions a step, 262,144 bytes, 25,000 events (aws-semantics 10.1).
+    /// 1,000 transitions a step, 262,144 bytes, 120 levels, 10 MiB of variables, 25,000 events (aws-semantics 10.1).
     fn default() -> Self {
         Self {
             transitions: 1_000,
             data_bytes: 262_144,
+            data_depth: 120,
+            variable_bytes: 10 * 1024 * 1024,
             history_events: 25_000,
             jsonata: jsonata::Limits::default(),
         }
@@ -117,6 +125,21 @@ impl Execution {
             timeout: None,
             outcome: None,
         })
+    }
+
+    /// The execution as JSON text, for a host to keep.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// The execution that [`Self::encode`] wrote. Strands in strands, and the data in them, nest deeper than JSON from
+    /// outside may, so it takes this function to read it; it is for what a host wrote itself.
+    pub fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        reader.disable_recursion_limit();
+        let execution = Self::deserialize(&mut reader)?;
+        reader.end()?;
+        Ok(execution)
     }
 
     /// How it ended; none while it runs.

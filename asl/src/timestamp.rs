@@ -38,16 +38,6 @@ pub fn parse(text: &str) -> Option<Nanoseconds> {
     Some(Nanoseconds::from(minutes * 60 + second) * SECOND + Nanoseconds::from(nanoseconds))
 }
 
-/// The timestamp of an instant, in UTC with milliseconds, as the context object has it.
-pub fn format(instant: Nanoseconds) -> String {
-    let seconds = i64::try_from(instant.div_euclid(SECOND)).unwrap_or(i64::MAX / 2);
-    let milliseconds = instant.rem_euclid(SECOND) / 1_000_000;
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
-}
-
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<i64> {
     bytes
         .get(at..at + length)?
@@ -109,22 +99,6 @@ fn days_before(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The date that is this many days after 1970-01-01.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +110,14 @@ mod tests {
         assert_eq!(parse("1969-12-31T23:00:00.5-01:00"), Some(SECOND / 2));
         assert_eq!(parse("2016-03-14T01:59:00Z"), Some(1_457_920_740 * SECOND));
         assert_eq!(parse("2000-02-29T00:00:00Z"), Some(951_782_400 * SECOND));
+        assert_eq!(
+            parse("0000-03-01T00:00:00Z"),
+            Some(-62_162_035_200 * SECOND)
+        );
+        assert_eq!(
+            parse("9999-12-31T23:59:59Z"),
+            Some(253_402_300_799 * SECOND)
+        );
         assert_eq!(
             parse("2000-01-01T00:00:00.1234567899Z").map(|t| t % SECOND),
             Some(123_456_789)
@@ -164,19 +146,6 @@ mod tests {
             "２０１６-12-05T21:29:29Z",
         ] {
             assert_eq!(parse(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn writing_and_reading_agree() {
-        for text in [
-            "1970-01-01T00:00:00.000Z",
-            "2024-02-29T23:59:59.999Z",
-            "0001-01-01T00:00:00.000Z",
-            "1600-03-01T00:00:00.000Z",
-            "9999-12-31T12:30:15.120Z",
-        ] {
-            assert_eq!(format(parse(text).unwrap()), text);
         }
     }
 }

@@ -33,7 +33,9 @@ fn whole(machine: &StateMachine, flow: &Flow) {
                 }
             }
             StateKind::Parallel(branches) => {
-                branches.iter().for_each(|branch| whole(machine, branch))
+                for branch in branches {
+                    whole(machine, branch);
+                }
             }
             StateKind::Map(map) => whole(machine, &map.processor),
             _ => {}

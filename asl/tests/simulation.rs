@@ -1,4 +1,9 @@
 //! A simulation runs a machine without the world: virtual time, mocks, and the same answer every time.
+#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "values are written where they are passed"
+)]
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use super::command::Command;
 use super::event::{Event, Id};
 use super::failure::{Failure, name};
 use super::history::{Happening, TaskStage};
-use super::map::{take_child, take_items};
+use super::map_run::{take_child, take_items};
 use super::run::Runner;
 use super::state::{MapRunWork, Phase, Position, Strand, TaskWork, Work};
 use super::task::Settled;
@@ -85,7 +85,7 @@ impl Runner<'_, '_> {
                 if task
                     .heartbeat
                     .as_ref()
-                    .is_some_and(|heartbeat| heartbeat.timer == id) =>
+                    .is_some_and(|heartbeat| heartbeat.timer == Some(id)) =>
             {
                 Settled::TimedOut {
                     missed_heartbeat: true,
@@ -114,10 +114,10 @@ impl Runner<'_, '_> {
 
     fn restart_heartbeat(&mut self, task: &mut TaskWork) {
         if let Some(heartbeat) = &mut task.heartbeat {
-            self.commands.push(Command::CancelTimer {
-                id: heartbeat.timer,
-            });
-            heartbeat.timer = self.timer(Duration::from_secs(heartbeat.seconds));
+            if let Some(id) = heartbeat.timer {
+                self.commands.push(Command::CancelTimer { id });
+            }
+            heartbeat.timer = Some(self.timer(Duration::from_secs(heartbeat.seconds)));
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::failure::{Failure, Mishap, name};
 use super::run::{Attempt, Completion, Exit, Runner, Stay};
+use super::size;
 use super::view::{Chain, View};
 use crate::definition::{
     Catcher, Choice, Fail, QueryLanguage, ResultPath, Selection, Source, StateKind, Transition,
@@ -164,13 +165,17 @@ impl<'m> Runner<'m, '_> {
 
     /// A result must fit an execution (aws-semantics 10.1.2).
     pub(super) fn check_size(&self, stay: &Stay<'_, '_>, value: &Value) -> Result<(), Mishap> {
-        let limit = self.environment.limits.data_bytes;
-        if super::size::exceeds(value, limit) {
-            return Err(
-                Failure::new(name::DATA_LIMIT_EXCEEDED, too_large(&stay.state.name)).into(),
-            );
+        if self.exceeds(value) {
+            let text = too_large(&stay.state.name);
+            return Err(Failure::new(name::DATA_LIMIT_EXCEEDED, text).into());
         }
         Ok(())
+    }
+
+    /// Whether a value is larger, or nested deeper, than an execution may hold.
+    pub(super) fn exceeds(&self, value: &Value) -> bool {
+        let limits = self.environment.limits;
+        size::exceeds(value, limits.data_bytes, limits.data_depth)
     }
 
     /// From the result to what the state hands on.
@@ -284,6 +289,33 @@ impl<'m> Runner<'m, '_> {
         })
     }
 
+    /// All variables of a strand together are bounded too (aws-semantics 10.5.5).
+    fn check_variables(
+        &self,
+        stay: &Stay<'_, '_>,
+        assigned: &serde_json::Map<String, Value>,
+        view: &View<'_>,
+    ) -> Result<(), Mishap> {
+        let variables = view.standing.chain.variables;
+        let most = self.environment.limits.variable_bytes;
+        // One state assigns no more than a value may have, so few variables cannot be too much.
+        if variables.len() + assigned.len() <= most / self.environment.limits.data_bytes.max(1) {
+            return Ok(());
+        }
+        let kept = variables
+            .iter()
+            .filter(|(name, _)| !assigned.contains_key(&***name));
+        let bytes = kept.map(|(_, value)| size::of(value)).sum::<usize>()
+            + assigned.values().map(size::of).sum::<usize>();
+        if bytes > most {
+            return Err(stay.mishap(
+                name::RUNTIME,
+                format_args!("The variables of the execution exceed the maximum of {most} bytes."),
+            ));
+        }
+        Ok(())
+    }
+
     /// The new values of variables, all computed from the old ones.
     fn assign(
         &mut self,
@@ -296,7 +328,7 @@ impl<'m> Runner<'m, '_> {
             return Ok(Vec::new());
         };
         let value = self.evaluate(stay, template, field, view)?;
-        if super::size::exceeds(&value, self.environment.limits.data_bytes) {
+        if self.exceeds(&value) {
             return Err(stay.mishap(
                 name::RUNTIME,
                 format_args!(
@@ -308,6 +340,7 @@ impl<'m> Runner<'m, '_> {
         let Value::Object(fields) = value else {
             return Ok(Vec::new());
         };
+        self.check_variables(stay, &fields, view)?;
         Ok(fields
             .into_iter()
             .map(|(name, value)| (Arc::from(name), Arc::new(value)))

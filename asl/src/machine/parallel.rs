@@ -6,9 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::command::Command;
-use super::failure::{Failure, Mishap};
+use super::failure::{Failure, Mishap, name};
 use super::history::Happening;
+use super::output::too_large;
 use super::run::{Attempt, Progress, Runner, Stay};
+use super::size;
 use super::state::{Items, MapWork, Position, Strand, Variables, Work};
 use super::view::Chain;
 use crate::definition::{Flow, Map, StateKind};
@@ -60,20 +62,20 @@ impl<'m> Runner<'m, '_> {
         if is_paused {
             return Ok(Attempt::Paused(Work::Parallel(strands)));
         }
-        let outputs: Option<Vec<Value>> = strands
+        if !strands
             .iter()
-            .map(|strand| match &strand.position {
-                Position::Done(output) => Some((**output).clone()),
-                _ => None,
-            })
-            .collect();
-        match outputs {
-            Some(outputs) => {
-                self.record_leaf(*last, Happening::ParallelStateSucceeded);
-                Ok(Attempt::Result(Arc::new(Value::Array(outputs))))
-            }
-            None => Ok(Attempt::Waiting(Work::Parallel(strands))),
+            .all(|strand| matches!(strand.position, Position::Done(_)))
+        {
+            return Ok(Attempt::Waiting(Work::Parallel(strands)));
         }
+        self.record_leaf(*last, Happening::ParallelStateSucceeded);
+        let outputs = strands
+            .into_iter()
+            .filter_map(|strand| match strand.position {
+                Position::Done(output) => Some(Arc::unwrap_or_clone(output)),
+                _ => None,
+            });
+        Ok(Attempt::Result(Arc::new(Value::Array(outputs.collect()))))
     }
 
     /// Begins an inline Map.
@@ -97,6 +99,7 @@ impl<'m> Runner<'m, '_> {
             max_concurrency,
             running: Vec::new(),
             results: BTreeMap::new(),
+            result_bytes: 0,
         };
         self.iterations(stay, Box::new(work), chain, last)
     }
@@ -110,9 +113,7 @@ impl<'m> Runner<'m, '_> {
         last: &mut u64,
     ) -> Result<Attempt, Mishap> {
         let StateKind::Map(map) = &stay.state.kind else {
-            return Err(
-                Failure::new(super::failure::name::RUNTIME, "The definition has changed.").into(),
-            );
+            return Err(Failure::new(name::RUNTIME, "The definition has changed.").into());
         };
         let total = work.items.values.len() as u64;
         let mut is_paused = false;
@@ -148,8 +149,15 @@ impl<'m> Runner<'m, '_> {
                             index: number,
                         },
                     );
+                    work.result_bytes += size::of(&output) + 1;
                     work.results.insert(number, output);
                     work.running.remove(index);
+                    // What is too large already does not become smaller: the rest need not run.
+                    if work.result_bytes > self.environment.limits.data_bytes + 1 {
+                        self.abandon_all(&work.running);
+                        let text = too_large(&stay.state.name);
+                        return Err(Failure::new(name::DATA_LIMIT_EXCEEDED, text).into());
+                    }
                 }
                 Ok(Progress::Waiting) => index += 1,
                 Ok(Progress::Paused) => {
@@ -188,16 +196,23 @@ impl<'m> Runner<'m, '_> {
         last: u64,
     ) {
         let name = Arc::clone(&stay.state.name);
-        let failure = failure.clone();
-        self.record_leaf(
-            last,
-            Happening::MapIterationFailed {
-                name,
-                index,
-                failure,
-            },
-        );
-        self.abandon_all(&work.running);
+        let failed = Happening::MapIterationFailed {
+            name: Arc::clone(&name),
+            index,
+            failure: failure.clone(),
+        };
+        self.record_leaf(last, failed);
+        for strand in &work.running {
+            if let Some(item) = strand.item.as_ref().filter(|item| item.index != index) {
+                let name = Arc::clone(&name);
+                let aborted = Happening::MapIterationAborted {
+                    name,
+                    index: item.index,
+                };
+                self.record_leaf(strand.last_event, aborted);
+            }
+            self.abandon(strand);
+        }
     }
 
     fn iteration(
@@ -209,7 +224,7 @@ impl<'m> Runner<'m, '_> {
         last: u64,
     ) -> Result<Strand, Mishap> {
         let Some(item) = work.items.item(work.begun) else {
-            return Err(Failure::new(super::failure::name::RUNTIME, "An item is missing.").into());
+            return Err(Failure::new(name::RUNTIME, "An item is missing.").into());
         };
         let name = Arc::clone(&stay.state.name);
         let began = self.record_leaf(

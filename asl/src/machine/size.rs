@@ -2,20 +2,23 @@
 
 use serde_json::Value;
 
-/// Whether the value has more than `limit` bytes as compact JSON. Looks no further than it has to.
-pub(super) fn exceeds(value: &Value, limit: usize) -> bool {
-    let mut left = limit;
-    !fits(value, &mut left)
+/// Whether the value has more than `bytes` as compact JSON, or more than `depth` levels. Looks no further than it has to.
+pub(super) fn exceeds(value: &Value, bytes: usize, depth: usize) -> bool {
+    let mut left = bytes;
+    !fits(value, &mut left, depth)
 }
 
 /// The bytes of the value as compact JSON.
 pub(super) fn of(value: &Value) -> usize {
     let mut left = usize::MAX;
-    fits(value, &mut left);
+    fits(value, &mut left, usize::MAX);
     usize::MAX - left
 }
 
-fn fits(value: &Value, left: &mut usize) -> bool {
+fn fits(value: &Value, left: &mut usize, depth: usize) -> bool {
+    let Some(below) = depth.checked_sub(1) else {
+        return false;
+    };
     match value {
         Value::Null | Value::Bool(true) => spend(left, 4),
         Value::Bool(false) => spend(left, 5),
@@ -23,13 +26,13 @@ fn fits(value: &Value, left: &mut usize) -> bool {
         Value::String(text) => spend(left, quoted(text)),
         Value::Array(items) => {
             spend(left, 2 + items.len().saturating_sub(1))
-                && items.iter().all(|item| fits(item, left))
+                && items.iter().all(|item| fits(item, left, below))
         }
         Value::Object(fields) => {
             spend(left, 2 + fields.len().saturating_sub(1))
                 && fields
                     .iter()
-                    .all(|(name, field)| spend(left, quoted(name) + 1) && fits(field, left))
+                    .all(|(name, field)| spend(left, quoted(name) + 1) && fits(field, left, below))
         }
     }
 }
@@ -72,6 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_value_exceeds_a_depth_below_its_own() {
+        let value = json!({"a": [[1]]});
+        assert!(!exceeds(&value, 100, 4));
+        assert!(exceeds(&value, 100, 3));
+    }
+
+    #[test]
     fn a_value_exceeds_exactly_what_is_less_than_its_json() {
         for value in [
             json!(null),
@@ -87,8 +97,8 @@ mod tests {
             json!({"a": {"b\n": [1.25, null]}, "c": ""}),
         ] {
             let length = value.to_string().len();
-            assert!(!exceeds(&value, length), "{value}");
-            assert!(exceeds(&value, length - 1), "{value}");
+            assert!(!exceeds(&value, length, 10), "{value}");
+            assert!(exceeds(&value, length - 1, 10), "{value}");
         }
     }
 }

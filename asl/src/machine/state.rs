@@ -3,7 +3,7 @@
 //! It holds names, not the definition. An execution is a tree of strands: the flow of the machine itself, and under a
 //! Parallel or an inline Map one strand for each branch or iteration that runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -136,7 +136,9 @@ pub(super) struct TaskWork {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Heartbeat {
-    pub(super) timer: Id,
+    /// None while an activity waits for a worker: silence counts from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timer: Option<Id>,
     pub(super) seconds: u64,
 }
 
@@ -152,6 +154,8 @@ pub(super) struct MapWork {
     pub(super) running: Vec<Strand>,
     /// Outputs by index, as they come.
     pub(super) results: BTreeMap<u64, Arc<Value>>,
+    /// How large they are together.
+    pub(super) result_bytes: usize,
 }
 
 /// The items of a Map.
@@ -182,7 +186,7 @@ pub(super) struct MapRunWork {
     /// What the item template sees as `$`.
     pub(super) input: Arc<Value>,
     /// Items that no child was started for.
-    pub(super) waiting: Vec<Item>,
+    pub(super) waiting: VecDeque<Item>,
     /// How many items were read.
     pub(super) read: u64,
     /// Whether more items can be read.

@@ -133,9 +133,8 @@ impl<'m> Runner<'m, '_> {
             heartbeat_seconds,
         })));
         let timeout = deadline.map(|at| self.timer_at(at));
-        // The silence of an activity counts from when a worker took it.
         let heartbeat = heartbeat_seconds.map(|seconds| Heartbeat {
-            timer: self.timer(Duration::from_secs(seconds)),
+            timer: (!is_waiting_for_worker).then(|| self.timer(Duration::from_secs(seconds))),
             seconds,
         });
         Ok(Attempt::Waiting(Work::Task(TaskWork {
@@ -174,7 +173,7 @@ impl<'m> Runner<'m, '_> {
         }
         match settled {
             Settled::Succeeded(output) => {
-                if super::size::exceeds(&output, self.environment.limits.data_bytes) {
+                if self.exceeds(&output) {
                     let failure = Failure::new(
                         name::DATA_LIMIT_EXCEEDED,
                         too_large(&resource_type(resource)),
@@ -214,7 +213,10 @@ impl<'m> Runner<'m, '_> {
     }
 
     pub(super) fn stop_timers(&mut self, work: &TaskWork) {
-        let heartbeat = work.heartbeat.as_ref().map(|heartbeat| heartbeat.timer);
+        let heartbeat = work
+            .heartbeat
+            .as_ref()
+            .and_then(|heartbeat| heartbeat.timer);
         for id in work.timeout.into_iter().chain(heartbeat) {
             self.commands.push(Command::CancelTimer { id });
         }

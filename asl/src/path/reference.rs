@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{ParsePathError, Path, Root, Segment};
 
+/// How many steps a reference path may have: each may make an object inside the one before.
+const MAX_STEPS: usize = 64;
+
 /// A path such as `$.order.lines[0]`: fields and indices only, from the state's input. `ResultPath` is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferencePath {
@@ -30,6 +33,8 @@ impl ReferencePath {
             Some("it must start with '$.' or be '$'")
         } else if path.function.is_some() {
             Some("functions select no place to write to")
+        } else if path.segments.len() > MAX_STEPS {
+            Some("it may have at most 64 steps")
         } else {
             path.segments.iter().find_map(|segment| match segment {
                 Segment::Names(names) if names.len() == 1 => None,

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use weir_asl::definition::{StateMachine, WorkflowType};
-use weir_asl::machine::{
-    About, Command, Environment, Event, Execution, Limits, Outcome, step,
-};
+use weir_asl::machine::{About, Command, Environment, Event, Execution, Limits, Outcome, step};
 use weir_asl::parse;
 use weir_asl::randomness::Seeded;
 
@@ -22,7 +20,10 @@ const STATES: u64 = 1_000;
 /// Compares them and prints the table.
 pub fn compare() {
     println!("state machines, transitions a second of one core's time (median of {ROUNDS} rounds)");
-    println!("{:<34}{:>14}{:>14}{:>9}", "", "transitions/s", "ns each", "ratio");
+    println!(
+        "{:<34}{:>14}{:>14}{:>9}",
+        "", "transitions/s", "ns each", "ratio"
+    );
     let pass = chain(|_| json!({"Type": "Pass"}));
     let naive: Vec<Cost> = (0..ROUNDS).map(|_| run_naive(&pass)).collect();
     let first = print("walk the JSON, copy the data: Pass", &naive, None);
@@ -32,11 +33,15 @@ pub fn compare() {
         ("Choice, third rule of four", choices(), 1_000),
         (
             "Pass with Parameters",
-            chain(|_| json!({"Type": "Pass", "Parameters": {"id.$": "$.id", "items.$": "$.items", "kind": "copy"}})),
+            chain(
+                |_| json!({"Type": "Pass", "Parameters": {"id.$": "$.id", "items.$": "$.items", "kind": "copy"}}),
+            ),
             1_000,
         ),
     ] {
-        let costs: Vec<Cost> = (0..ROUNDS).map(|_| run(&definition, transitions, false)).collect();
+        let costs: Vec<Cost> = (0..ROUNDS)
+            .map(|_| run(&definition, transitions, false))
+            .collect();
         print(name, &costs, Some(first));
     }
     let costs: Vec<Cost> = (0..ROUNDS).map(|_| run(&pass, 1, true)).collect();
@@ -75,9 +80,10 @@ fn chain(state: impl Fn(u64) -> Value) -> Value {
 fn choices() -> Value {
     let mut states = serde_json::Map::new();
     for index in 0..STATES {
-        let next = match index + 1 == STATES {
-            true => "Done".to_owned(),
-            false => format!("State{}", index + 1),
+        let next = if index + 1 == STATES {
+            "Done".to_owned()
+        } else {
+            format!("State{}", index + 1)
         };
         let rule = |rule: Value| {
             let mut rule = rule;
@@ -99,8 +105,15 @@ fn choices() -> Value {
 fn run(definition: &Value, transitions: u32, is_written: bool) -> Cost {
     let machine = parse::from_value(definition, WorkflowType::Express)
         .expect("the benchmark's definitions are valid");
-    let limits = Limits { transitions, ..Limits::default() };
-    let calls = if is_written { TRANSITIONS / 10 } else { TRANSITIONS };
+    let limits = Limits {
+        transitions,
+        ..Limits::default()
+    };
+    let calls = if is_written {
+        TRANSITIONS / 10
+    } else {
+        TRANSITIONS
+    };
     measure(1, calls, |_| {
         for _ in 0..calls / STATES {
             black_box(execute(&machine, &limits, is_written));
@@ -126,7 +139,11 @@ fn execute(machine: &StateMachine, limits: &Limits, is_written: bool) -> Outcome
     let mut execution = Execution::new(machine, about).expect("the machine has a flow");
     let mut event = Event::Start;
     loop {
-        let mut environment = Environment { now, randomness: &mut randomness, limits };
+        let mut environment = Environment {
+            now,
+            randomness: &mut randomness,
+            limits,
+        };
         let made = step(machine, execution, event, &mut environment);
         black_box(&made.history);
         if is_written {
@@ -135,7 +152,10 @@ fn execute(machine: &StateMachine, limits: &Limits, is_written: bool) -> Outcome
         if let Some(outcome) = made.execution.outcome() {
             return outcome.clone();
         }
-        assert!(made.commands.contains(&Command::Continue), "the chain waits for nothing");
+        assert!(
+            made.commands.contains(&Command::Continue),
+            "the chain waits for nothing"
+        );
         execution = made.execution;
         event = Event::Continue;
     }
