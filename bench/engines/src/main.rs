@@ -10,10 +10,11 @@ use std::process::ExitCode;
 static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("pattern") => pattern::run(ALLOCATOR),
-        _ => {
-            eprintln!("write which engine to measure: pattern");
+    let engine = std::env::args().nth(1).unwrap_or_default();
+    match engine.as_str() {
+        "pattern" => pattern::run(ALLOCATOR),
+        other => {
+            eprintln!("no engine {other:?}: write pattern");
             return ExitCode::from(2);
         }
     }
