@@ -34,10 +34,10 @@ pub fn run(allocator: &'static StatsAlloc<System>) {
     compare("5 exact", &exact, &lines);
     let mut deep = exact.to_vec();
     deep[4] =
-        r#"{"geometry":{"type":["MultiPolygon"]},"properties":{"ODD_EVEN":["E"]}}"#.to_owned();
+        String::from(r#"{"geometry":{"type":["MultiPolygon"]},"properties":{"ODD_EVEN":["E"]}}"#);
     compare("5 exact, one behind the coordinates' key", &deep, &lines);
     let mut coordinates = exact.to_vec();
-    coordinates[4] = r#"{"geometry":{"coordinates":[37.807807921694092]}}"#.to_owned();
+    coordinates[4] = String::from(r#"{"geometry":{"coordinates":[37.807807921694092]}}"#);
     compare("5 exact, one of the coordinates", &coordinates, &lines);
     for count in [10, 1_000, 10_000] {
         compare(&format!("{count} exact"), &lots_of_exact(count), &lines);
@@ -204,7 +204,7 @@ fn lot(random: &mut fastrand::Rng) -> String {
     let number = random.u32(0..4000);
     let street = STREETS[random.usize(..STREETS.len())];
     let kind = TYPES[random.usize(..TYPES.len())];
-    let parity = if number % 2 == 0 { "E" } else { "O" };
+    let parity = if number.is_multiple_of(2) { "E" } else { "O" };
     let points: Vec<_> = (0..random.usize(4..8))
         .map(|_| {
             format!(

@@ -27,9 +27,11 @@ pub(super) fn check(branches: &[Branch]) -> Result<(), PatternError> {
     Ok(())
 }
 
+type Members<'a> = Vec<(&'a Path, &'a List)>;
+
 /// The tests that are compared with the same value: those of branches that agree in all paths before.
 fn lists(branches: &[Branch]) -> Vec<Vec<Test>> {
-    let mut lists: Vec<(Vec<(&Path, &List)>, &Path, Vec<Test>)> = Vec::new();
+    let mut lists: Vec<(Members, &Path, Vec<Test>)> = Vec::new();
     let with_wildcards = branches.iter().filter(|branch| {
         branch
             .values()

@@ -75,10 +75,13 @@ impl PatternError {
                 });
                 &source[..end.map_or(source.len(), |(at, _)| at)]
             };
-            self.excerpt = format!("\"{kept}\"");
-            if total > EXCERPT {
-                self.excerpt += &format!("[truncated {} chars]", total - EXCERPT);
-            }
+            let rest = total.saturating_sub(EXCERPT);
+            let more = if rest > 0 {
+                format!("[truncated {rest} chars]")
+            } else {
+                String::new()
+            };
+            self.excerpt = format!("\"{kept}\"{more}");
         }
         self
     }

@@ -1,5 +1,8 @@
 //! The pieces of JSON text: where a string or a number ends, whether a value is well formed. Nothing is built.
 
+// A call for a byte or two would cost more than its work.
+#![allow(clippy::inline_always)]
+
 use wide::u8x16;
 
 /// The end of a string.

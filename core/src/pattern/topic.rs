@@ -71,7 +71,10 @@ impl Policy {
         };
         let pattern = Pattern::parse(source, dialect)?;
         let set = Set::new([&pattern]).map_err(|error| PatternError::of(error.to_string()))?;
-        let is_empty = pattern.branches.iter().any(|branch| branch.is_empty());
+        let is_empty = pattern
+            .branches
+            .iter()
+            .any(super::grammar::Branch::is_empty);
         Ok(Self {
             set,
             scope,

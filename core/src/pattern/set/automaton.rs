@@ -2,8 +2,7 @@
 //!
 //! Each wildcard is a row of places, one behind each of its literals; a bit says that the text so far can lead there. Reading a
 //! byte shifts all bits by one where the byte is the next literal, and keeps those before a star: a few word operations for
-//! 64 places, whatever the text. Sets of places that were seen before are remembered with where each byte led, so that the usual
-//! cost of a byte is one look-up.
+//! 64 places, whatever the text. Its cost is known before any event is: there are no states to build or to run out of.
 
 use crate::pattern::wildcard::Wildcard;
 

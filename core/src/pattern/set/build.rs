@@ -56,13 +56,12 @@ impl Builder {
     fn key(&mut self, path: &Path, tests: &Arc<[Test]>) -> Result<Key, SetError> {
         let field = self.field(path);
         let shared = (field, tests.as_ptr());
-        let condition = match self.shared.get(&shared) {
-            Some(condition) => *condition,
-            None => {
-                let condition = self.condition(field, tests)?;
-                self.shared.insert(shared, condition);
-                condition
-            }
+        let condition = if let Some(known) = self.shared.get(&shared) {
+            *known
+        } else {
+            let condition = self.condition(field, tests)?;
+            self.shared.insert(shared, condition);
+            condition
         };
         let presence = if tests.contains(&Test::Absent) {
             self.presence(field)?

@@ -1,14 +1,20 @@
 //! What all patterns of a set ask of the values at one path, arranged so that the cost of a value hardly depends on how many
 //! there are: one look-up for all equalities, one a length for prefixes, suffixes and address blocks, one pass for all wildcards.
 
-use std::collections::BTreeMap;
+// A call for a byte or two would cost more than its work.
+#![allow(clippy::inline_always)]
 
-use super::automaton::{Automaton, AutomatonBuilder, States};
-use super::table::Table;
-use crate::pattern::address::{Address, Block};
+mod build;
+mod lists;
+
+pub(super) use build::FieldBuilder;
+use lists::{Affixes, Lists};
+
+use super::automaton::{Automaton, States};
+use crate::pattern::address::Address;
 use crate::pattern::case::{self, Folded};
 use crate::pattern::number;
-use crate::pattern::test::{Not, Range, Test};
+use crate::pattern::test::Range;
 
 /// What a match of a value leads to: a condition that holds or, with [`FAILS`], an `anything-but` that does not.
 pub(super) type Target = u32;
@@ -59,236 +65,12 @@ pub(super) struct Field {
     any_number: bool,
 }
 
-/// Keys with their targets; nearly always one each.
-#[derive(Debug, Default)]
-struct Lists {
-    table: Table,
-    lists: Vec<Box<[Target]>>,
-}
-
-impl Lists {
-    fn new(entries: Entries) -> Self {
-        let mut lists = Vec::new();
-        let value = |targets: &Vec<Target>| match **targets {
-            [target] => target,
-            ref several => {
-                lists.push(several.into());
-                lists.len() as u32 - 1 | LIST
-            }
-        };
-        let values: Vec<_> = entries.values().map(value).collect();
-        let table = Table::new(entries.keys().map(Vec::as_slice).zip(values));
-        Self { table, lists }
-    }
-
-    /// Calls `hit` for each target of `key`; whether there is any.
-    #[inline(always)]
-    fn visit(&self, key: &[u8], hit: &mut impl FnMut(Target)) -> bool {
-        let Some(target) = self.table.get(key) else {
-            return false;
-        };
-        if target & LIST == 0 {
-            hit(target);
-        } else {
-            self.lists[(target & !LIST) as usize]
-                .iter()
-                .copied()
-                .for_each(hit);
-        }
-        true
-    }
-}
-
-/// Prefixes or suffixes.
-#[derive(Debug, Default)]
-struct Affixes {
-    lists: Lists,
-    /// In ascending order.
-    lengths: Box<[usize]>,
-}
-
-impl Affixes {
-    fn new(entries: Entries) -> Self {
-        let mut lengths: Vec<_> = entries.keys().map(Vec::len).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        Self {
-            lists: Lists::new(entries),
-            lengths: lengths.into(),
-        }
-    }
-
-    fn fitting(&self, text: &[u8]) -> impl Iterator<Item = usize> {
-        let longest = text.len();
-        self.lengths
-            .iter()
-            .copied()
-            .take_while(move |length| *length <= longest)
-    }
-
-    fn starting(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
-        for length in self.fitting(text) {
-            self.lists.visit(&text[..length], hit);
-        }
-    }
-
-    fn ending(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
-        for length in self.fitting(text) {
-            self.lists.visit(&text[text.len() - length..], hit);
-        }
-    }
-}
-
 /// Address blocks of one size.
 #[derive(Debug)]
 struct Blocks {
     width: u8,
     prefix: u8,
     lists: Lists,
-}
-
-/// Where a field is put together.
-#[derive(Default)]
-pub(super) struct FieldBuilder {
-    field: Field,
-    texts: Entries,
-    numbers: Entries,
-    written: Entries,
-    prefixes: Entries,
-    suffixes: Entries,
-    lower_texts: Entries,
-    lower_prefixes: Entries,
-    lower_suffixes: Entries,
-    folded_keys: Entries,
-    blocks: BTreeMap<(u8, u8), Entries>,
-    wildcards: AutomatonBuilder,
-}
-
-type Entries = BTreeMap<Vec<u8>, Vec<Target>>;
-
-fn add(entries: &mut Entries, key: impl Into<Vec<u8>>, target: Target) {
-    entries.entry(key.into()).or_default().push(target);
-}
-
-impl FieldBuilder {
-    /// Adds an alternative of a condition. `Absent` is none of a field's business.
-    pub(super) fn add(&mut self, test: &Test, condition: Target) {
-        match test {
-            Test::Absent => {}
-            Test::Exists => self.field.exists.push(condition),
-            Test::Null => self.field.null.push(condition),
-            Test::True => self.field.yes.push(condition),
-            Test::False => self.field.no.push(condition),
-            Test::Text(text) => add(&mut self.texts, text.as_bytes(), condition),
-            Test::Number(number) => self.number(*number, condition),
-            Test::NumberAsWritten(text) => add(&mut self.written, text.as_bytes(), condition),
-            Test::Range(range) => self.field.ranges.push((*range, condition)),
-            Test::Prefix(text) => add(&mut self.prefixes, text.as_bytes(), condition),
-            Test::Suffix(text) => add(&mut self.suffixes, text.as_bytes(), condition),
-            Test::IgnoreCase(folded) => self.ignore_case(folded, condition),
-            Test::PrefixIgnoreCase(folded) if folded.is_ascii() => {
-                add(&mut self.lower_prefixes, lower(folded.pattern()), condition);
-            }
-            Test::PrefixIgnoreCase(folded) => {
-                self.field.folded_prefixes.push((folded.clone(), condition));
-            }
-            Test::SuffixIgnoreCase(folded) if folded.is_ascii() => {
-                add(&mut self.lower_suffixes, lower(folded.pattern()), condition);
-            }
-            Test::SuffixIgnoreCase(folded) => {
-                self.field.folded_suffixes.push((folded.clone(), condition));
-            }
-            Test::Wildcard(wildcard) => self.wildcards.add(wildcard, condition),
-            Test::Address(block) => self.block(block, condition),
-            Test::AnythingBut(not) => self.anything_but(not, condition),
-        }
-    }
-
-    fn number(&mut self, number: f64, target: Target) {
-        add(&mut self.numbers, number.to_bits().to_le_bytes(), target);
-    }
-
-    fn ignore_case(&mut self, folded: &Folded, target: Target) {
-        if folded.is_ascii() {
-            return add(&mut self.lower_texts, lower(folded.pattern()), target);
-        }
-        let number = self.field.folded_texts.len() as u32;
-        self.field.folded_texts.push((folded.clone(), target));
-        add(&mut self.folded_keys, case::key(folded.pattern()), number);
-    }
-
-    fn block(&mut self, block: &Block, target: Target) {
-        let lists = self
-            .blocks
-            .entry((block.first.width, block.prefix))
-            .or_default();
-        add(lists, block.first.bits.to_le_bytes(), target);
-    }
-
-    fn anything_but(&mut self, not: &Not, condition: Target) {
-        let target = self.field.negatives.len() as u32 | FAILS;
-        self.field.negatives.push(condition);
-        match not {
-            Not::Texts(texts) => {
-                texts
-                    .iter()
-                    .for_each(|text| add(&mut self.texts, text.as_bytes(), target));
-            }
-            Not::Numbers(numbers) => numbers
-                .iter()
-                .for_each(|number| self.number(*number, target)),
-            Not::Prefixes(texts) => {
-                texts
-                    .iter()
-                    .for_each(|text| add(&mut self.prefixes, text.as_bytes(), target));
-            }
-            Not::Suffixes(texts) => {
-                texts
-                    .iter()
-                    .for_each(|text| add(&mut self.suffixes, text.as_bytes(), target));
-            }
-            Not::IgnoreCase(texts) => {
-                texts
-                    .iter()
-                    .for_each(|folded| self.ignore_case(folded, target));
-            }
-            Not::Wildcards(wildcards) => {
-                wildcards
-                    .iter()
-                    .for_each(|wildcard| self.wildcards.add(wildcard, target));
-            }
-        }
-    }
-
-    pub(super) fn build(self) -> Field {
-        let mut field = self.field;
-        field.texts = Lists::new(self.texts);
-        field.numbers = Lists::new(self.numbers);
-        field.written = Lists::new(self.written);
-        field.prefixes = Affixes::new(self.prefixes);
-        field.suffixes = Affixes::new(self.suffixes);
-        field.lower_texts = Lists::new(self.lower_texts);
-        field.lower_prefixes = Affixes::new(self.lower_prefixes);
-        field.lower_suffixes = Affixes::new(self.lower_suffixes);
-        field.folded_keys = Lists::new(self.folded_keys);
-        field.wildcards = self.wildcards.build();
-        field.blocks = self
-            .blocks
-            .into_iter()
-            .map(|((width, prefix), lists)| Blocks {
-                width,
-                prefix,
-                lists: Lists::new(lists),
-            })
-            .collect();
-        field.any_number = !field.numbers.table.is_empty() || !field.ranges.is_empty();
-        field.any_text = field.more_than_equal_texts();
-        field
-    }
-}
-
-fn lower(text: &str) -> Vec<u8> {
-    text.to_ascii_lowercase().into_bytes()
 }
 
 /// What a field needs to write on while it looks at a value.

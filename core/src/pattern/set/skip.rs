@@ -1,5 +1,8 @@
 //! Passing over a value of an event: it is checked to be JSON and nothing is kept.
 
+// A call for a byte or two would cost more than its work.
+#![allow(clippy::inline_always)]
+
 use super::{EventError, MAX_EVENT_DEPTH};
 use crate::pattern::scan::{number_end, space_end, string_end};
 

@@ -1,5 +1,8 @@
 //! A read-only map from byte strings to numbers: one hash and, nearly always, one comparison.
 
+// A call for a byte or two would cost more than its work.
+#![allow(clippy::inline_always)]
+
 /// The content of up to eight bytes, as a number that only strings of other lengths share.
 #[inline(always)]
 fn word(bytes: &[u8]) -> u64 {

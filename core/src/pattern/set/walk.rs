@@ -28,14 +28,12 @@ impl<'a> Walk<'a> {
         if let Err(error) = std::str::from_utf8(self.bytes) {
             return Err(EventError::IsMalformed(error.valid_up_to()));
         }
-        match self.next_byte()? {
-            b'{' => self.object(0, ROOT, 1)?,
-            _ => {
-                self.skip_value(0)?;
-                self.end()?;
-                return Err(EventError::IsNoObject);
-            }
+        if self.next_byte()? != b'{' {
+            self.skip_value(0)?;
+            self.end()?;
+            return Err(EventError::IsNoObject);
         }
+        self.object(0, ROOT, 1)?;
         self.end()
     }
 
@@ -52,7 +50,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn skip_whitespace(&mut self) {
         self.at = scan::space_end(self.bytes, self.at);
     }
