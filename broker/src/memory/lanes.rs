@@ -448,3 +448,6 @@ fn runnable(entries: &VecDeque<Entry>, batch_max: u32, now: Instant) -> Vec<Entr
     let due = entries.iter().take_while(|entry| entry.is_due(now));
     due.take(most).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,20 @@
 //! that finds nothing more removes its turn first and then looks once more. What a crash between two
 //! such steps leaves behind is found by `sweep`.
 //!
+//! A server that is killed may forget that it gave out a turn. Whoever holds turns claims them in the
+//! notes of their groups as soon as it is connected again (`claims`), and a turn that may be such a one is left
+//! to its holder.
+//!
 //! What is known of a group beside its messages (attempts, calls that began, blocked, dead-lettered) is
 //! one note, written by compare-and-set; idle groups have none.
 
+mod claims;
 mod consume;
 mod head;
 mod hold;
 mod lease;
+#[cfg(test)]
+mod model;
 mod note;
 mod open;
 mod read;
@@ -38,6 +45,7 @@ use weir_core::config::QueueConfig;
 use weir_core::message::Message;
 use weir_core::names::token;
 
+use self::claims::Claims;
 use self::note::Note;
 use super::api::{Done, Failure, PubAck};
 use super::codec::{DUE, Raw, put};
@@ -61,6 +69,7 @@ pub(crate) struct Fifo {
     limit: usize,
     /// A read that any replica may answer can be late.
     replicated: bool,
+    claims: Arc<Claims>,
 }
 
 /// The group of a message: an absent one is the group of the empty name.
@@ -70,12 +79,14 @@ pub(crate) fn group_of(message: &Message) -> &str {
 
 impl Fifo {
     pub(crate) fn new(shared: Arc<Shared>, config: &QueueConfig) -> Self {
+        let claims = Arc::new(Claims::start(&shared.connection));
         Self {
             shared,
             lease: Duration::from_secs(u64::from(config.lease_seconds.max(1))),
             batch_max: usize::try_from(config.batch_max.max(1)).unwrap_or(usize::MAX),
             limit: usize::try_from(config.limit).unwrap_or(usize::MAX),
             replicated: config.replicas > 1,
+            claims,
         }
     }
 

@@ -93,19 +93,13 @@ impl NatsTurn {
         }
     }
 
-    /// True since a connection was lost: the server may have forgotten that it delivered the turn.
-    fn is_doubtful(&self) -> bool {
-        let losses = self.fifo.shared.connection.link().borrow().losses;
-        self.token.doubtful || losses != self.token.receipt.losses()
-    }
-
     /// The progress of a turn that is still this one's.
     async fn held(&self) -> Result<MutexGuard<'_, Progress>, BrokerError> {
         let mut progress = self.progress.lock().await;
         if progress.ended.is_some() || self.token.is_over() {
             return Err(self.over());
         }
-        if self.is_doubtful() {
+        if self.token.is_doubtful() {
             self.verify(&mut progress).await?;
         }
         Ok(progress)
@@ -152,6 +146,21 @@ impl NatsTurn {
         Err(self.over())
     }
 
+    /// Makes it known after an outage that the turn is held, or learns that somebody else has it.
+    pub(super) async fn claim(&self) -> Result<(), BrokerError> {
+        let mut progress = self.held().await?;
+        let note = Note {
+            claimed: true,
+            ..progress.note.clone()
+        };
+        self.write(&mut progress, note).await
+    }
+
+    /// True when there is nothing to claim any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.token.is_over()
+    }
+
     /// Removes the first `count` messages of the turn.
     async fn remove(&self, progress: &mut Progress, count: usize) -> Result<(), BrokerError> {
         let count = count.min(progress.held.len());
@@ -172,7 +181,7 @@ impl NatsTurn {
         if progress.written == 0 || !progress.held.is_empty() {
             return Ok(());
         }
-        let note = progress.note.counted(&[]);
+        let note = progress.note.ended(&[]);
         if note.says_nothing() {
             self.fifo
                 .clear_note(&self.token.name, progress.written)
@@ -236,7 +245,7 @@ impl NatsTurn {
         };
         let note = Note {
             hold: Some(holding),
-            ..progress.note.counted(&[])
+            ..progress.note.ended(&[])
         };
         self.write(progress, note).await
     }
@@ -253,7 +262,7 @@ fn attempts(held: &VecDeque<Held>) -> Vec<(u64, u32)> {
 impl TurnLease for NatsTurn {
     async fn begin(&self) -> Result<(), BrokerError> {
         let mut progress = self.held().await?;
-        if !self.is_doubtful() {
+        if !self.token.is_doubtful() {
             return Ok(());
         }
         let note = progress.note.calling(&attempts(&progress.held));
@@ -363,8 +372,8 @@ impl TurnLease for NatsTurn {
             return Ok(());
         }
         let mut progress = self.held().await?;
-        if !progress.note.in_call.is_empty() {
-            let note = progress.note.counted(&attempts(&progress.held));
+        let note = progress.note.ended(&attempts(&progress.held));
+        if progress.written > 0 && note != progress.note {
             self.write(&mut progress, note).await?;
         }
         self.tidy(&mut progress).await?;

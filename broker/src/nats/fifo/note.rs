@@ -27,6 +27,9 @@ pub(crate) struct Note {
     /// Messages of a call that began and is not known to have ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) in_call: Vec<u64>,
+    /// Somebody holds the turn although a server may have forgotten it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) claimed: bool,
 }
 
 /// Why a group gets no turn.
@@ -62,7 +65,8 @@ impl Note {
 
     /// True when it says nothing but the name.
     pub(crate) fn says_nothing(&self) -> bool {
-        self.hold.is_none() && !self.front && self.attempts.is_empty() && self.in_call.is_empty()
+        let counts = !self.attempts.is_empty() || !self.in_call.is_empty();
+        self.hold.is_none() && !self.front && !counts && !self.claimed
     }
 
     /// Attempts of a message, with a call that did not end.
@@ -76,6 +80,7 @@ impl Note {
     pub(crate) fn calling(&self, held: &[(u64, u32)]) -> Self {
         Self {
             in_call: held.iter().map(|(sequence, _)| *sequence).collect(),
+            claimed: true,
             ..self.counted(held)
         }
     }
@@ -86,6 +91,14 @@ impl Note {
             attempts: held.iter().copied().filter(|(_, n)| *n > 0).collect(),
             in_call: Vec::new(),
             ..self.clone()
+        }
+    }
+
+    /// The note when the turn ends and messages have these attempts.
+    pub(crate) fn ended(&self, held: &[(u64, u32)]) -> Self {
+        Self {
+            claimed: false,
+            ..self.counted(held)
         }
     }
 
@@ -145,5 +158,108 @@ pub(crate) fn judge(
             head.take_while(|due| due.is_none_or(|due| due <= now))
                 .count(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use weir_core::dead_letter::Reason;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn holding(how: How) -> Holding {
+        Holding {
+            how,
+            since: at(1),
+            message_id: "m".to_owned(),
+            copy: "1-1".to_owned(),
+            failure: Failure {
+                reason: Reason::MaxAttempts,
+                attempts: 3,
+                failed_at: at(1),
+                last_status: None,
+                message: "no".to_owned(),
+                answer: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_turn_covers_the_first_messages_that_are_due() {
+        let run = |head: &[Option<i64>]| {
+            let head = head.iter().map(|due| due.map(at));
+            judge(true, &Note::default(), head, at(10))
+        };
+        assert_eq!(run(&[None, None]), Standing::Run(2));
+        assert_eq!(run(&[Some(10), None, Some(11), None]), Standing::Run(2));
+        assert_eq!(run(&[Some(11), None]), Standing::Wait(at(11)));
+        assert_eq!(run(&[]), Standing::Drop);
+    }
+
+    #[test]
+    fn a_held_group_runs_nothing() {
+        let with = |how| {
+            let note = Note {
+                hold: Some(holding(how)),
+                ..Note::default()
+            };
+            judge(true, &note, [Some(at(20))], at(10))
+        };
+        assert_eq!(with(How::Blocked), Standing::Drop);
+        assert_eq!(with(How::Redriven), Standing::Drop);
+        assert_eq!(with(How::DeadLettered), Standing::Bury, "due or not");
+        assert_eq!(
+            judge(false, &Note::default(), [None], at(10)),
+            Standing::Drop
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_nothing() {
+        for text in ["", "7", "{\"attempts\": 3}", "\u{0}"] {
+            assert_eq!(Note::read(text.as_bytes()), Note::default());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn notes_are_read_as_they_were_written(
+            group: String,
+            front: bool,
+            held in any::<bool>(),
+            attempts in prop::collection::vec((any::<u64>(), 1u32..9), 0..4),
+            in_call in prop::collection::vec(any::<u64>(), 0..4),
+            claimed: bool,
+        ) {
+            let hold = held.then(|| holding(How::Blocked));
+            let note = Note { group, hold, front, attempts, in_call, claimed };
+            prop_assert_eq!(Note::read(&note.write()), note);
+        }
+
+        /// A call that began counts one for each of its messages, until it is known how it ended.
+        #[test]
+        fn a_call_that_did_not_end_counts_once(
+            held in prop::collection::btree_map(1u64..50, 0u32..5, 1..6),
+            settled in 0usize..6,
+        ) {
+            let held: Vec<(u64, u32)> = held.into_iter().collect();
+            let calling = Note::default().counted(&held).calling(&held).calling(&held);
+            for (sequence, attempts) in &held {
+                prop_assert_eq!(calling.attempts_of(*sequence), attempts + 1);
+            }
+            prop_assert_eq!(calling.attempts_of(99), 0);
+            let left = &held[settled.min(held.len())..];
+            let counted = calling.counted(left);
+            for (at, (sequence, attempts)) in held.iter().enumerate() {
+                let expected = if at < settled { 0 } else { *attempts };
+                prop_assert_eq!(counted.attempts_of(*sequence), expected);
+            }
+            prop_assert!(!counted.says_nothing() && calling.ended(&[]).says_nothing());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a turn that was delivered: what it covers, or what becomes of it instead.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::Message as Delivered;
@@ -21,6 +21,8 @@ use crate::task;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long those who hold turns have to say so after an outage.
+const GRACE: Duration = Duration::from_secs(1);
 /// Dead letters that are made under one turn before others get theirs.
 const MOST_BURIED: usize = 256;
 
@@ -32,7 +34,9 @@ pub(super) struct Token {
     pub(super) receipt: Receipt,
     pub(super) redelivered: bool,
     /// Others may believe that they hold the group.
-    pub(super) doubtful: bool,
+    doubtful: bool,
+    /// It may have been delivered before to somebody who still has it.
+    suspect: bool,
     span: Duration,
     until: Mutex<Instant>,
 }
@@ -40,6 +44,12 @@ pub(super) struct Token {
 impl Token {
     pub(super) fn sequence(&self) -> u64 {
         self.receipt.source().sequence
+    }
+
+    /// True also since a connection was lost: the server may have forgotten that it delivered it.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let losses = self.receipt.shared().connection.link().borrow().losses;
+        self.doubtful || losses != self.receipt.losses()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -87,7 +97,8 @@ pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, suspect: bool) -> Option<Tak
         group: String::from_utf8_lossy(&raw.payload).into_owned(),
         redelivered,
         doubtful: redelivered || suspect || scheduled,
-        receipt: Receipt::new(std::sync::Arc::clone(&fifo.shared), reply, source),
+        suspect: suspect && !redelivered,
+        receipt: Receipt::new(Arc::clone(&fifo.shared), reply, source),
         span: fifo.lease,
         // The server's clock began when it sent; ours must end first.
         until: Mutex::new(Instant::now() + fifo.lease * 9 / 10),
@@ -102,16 +113,24 @@ pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, suspect: bool) -> Option<Tak
 /// Opens a turn, for as long as its lease lasts.
 async fn open(fifo: Fifo, token: Token) -> Option<Turn> {
     let mut pause = SHORTEST_PAUSE;
+    if token.suspect && fifo.claims.lost_lately() {
+        // Whoever still has it says so first.
+        tokio::time::sleep(GRACE).await;
+    }
     loop {
         match fifo.try_open(&token).await {
             Ok(None) => return None,
             Ok(Some(opened)) => {
                 let messages = opened.held.iter().map(Held::as_turn_message).collect();
+                let (group, redelivered) = (token.group.clone(), token.redelivered);
+                let claims = Arc::clone(&fifo.claims);
+                let lease = Arc::new(NatsTurn::new(fifo, token, opened));
+                claims.note(&lease);
                 return Some(Turn {
-                    group: token.group.clone(),
+                    group,
                     messages,
-                    redelivered: token.redelivered,
-                    lease: std::sync::Arc::new(NatsTurn::new(fifo, token, opened)),
+                    redelivered,
+                    lease,
                 });
             }
             Err(_) if token.is_over() => return None,
@@ -128,7 +147,7 @@ impl Fifo {
     async fn try_open(&self, token: &Token) -> Result<Option<Opened>, BrokerError> {
         let names = &self.shared.names;
         let alone = async {
-            if token.doubtful {
+            if token.is_doubtful() {
                 self.is_alone(&token.name, token.sequence()).await
             } else {
                 Ok(true)
@@ -142,6 +161,10 @@ impl Fifo {
         )
         .await;
         let (alone, (mut note, mut written), mut head) = (alone?, note?, head?);
+        if token.suspect && note.claimed {
+            // It is in other hands, and comes again if they let it fall.
+            return Ok(None);
+        }
         let mut front = note.front;
         if front && alone {
             let before = names.front(&token.name);
