@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 use weir_core::object::{Kind, ObjectKey};
-use weir_crds::{QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, QueueConsumer, Webhook};
 use weir_ops::{Directory, Entry};
 
 use crate::context::Context;
@@ -24,6 +24,7 @@ impl Directory for Known {
     fn all(&self, namespace: Option<&str>) -> Vec<Entry> {
         let mut all = self.of_kind::<Webhook>(namespace);
         all.extend(self.of_kind::<QueueConsumer>(namespace));
+        all.extend(self.of_kind::<FifoConsumer>(namespace));
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
     }
@@ -33,6 +34,7 @@ impl Directory for Known {
         match kind {
             Kind::Webhook => self.one::<Webhook>(&name),
             Kind::QueueConsumer => self.one::<QueueConsumer>(&name),
+            Kind::FifoConsumer => self.one::<FifoConsumer>(&name),
         }
     }
 
@@ -60,7 +62,14 @@ impl Known {
         let mut about = Map::new();
         about.insert("uid".to_owned(), json!(uid));
         about.insert("generation".to_owned(), json!(object.meta().generation));
-        for field in ["backlog", "deadLetters", "inFlight", "url"] {
+        for field in [
+            "backlog",
+            "groups",
+            "blockedGroups",
+            "deadLetters",
+            "inFlight",
+            "url",
+        ] {
             if let Some(value) = status.get(field).filter(|value| **value != Value::Null) {
                 about.insert(field.to_owned(), value.clone());
             }
