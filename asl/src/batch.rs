@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::definition::WorkflowType;
 use crate::parse;
-use crate::problem::Rejection;
+use crate::problem::{Problem, Rejection};
 use crate::simulate::{Answers, Behaviours, Functions, Mocks, Options, Report, alone, simulate};
+use crate::validate::warnings;
 
 /// Longest line, in bytes: a definition, an input and mocks.
 pub const MAX_LINE_BYTES: usize = 8 * 1_048_576;
@@ -25,7 +26,8 @@ pub fn test(line: &str, behaviours: Option<&Behaviours>) -> String {
     answer(line, |case| tested(case, behaviours))
 }
 
-/// Answers `{id, definition}` with `{id, valid, problems: [{path, code, message}]}`.
+/// Answers `{id, definition}` with `{id, valid, problems: [{path, code, message}]}`, and `warnings` of the
+/// same form where something is probably meant otherwise.
 pub fn lint(line: &str) -> String {
     answer(line, linted)
 }
@@ -76,11 +78,24 @@ fn linted(case: &Map<String, Value>) -> Result<Value, String> {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.problems,
     };
-    let told: Vec<Value> = problems
+    let mut told = json!({"valid": problems.is_empty(), "problems": list(&problems)});
+    let doubts = match case.get("definition") {
+        Some(Value::String(text)) => serde_json::from_str(text).map(|v| warnings(&v)).ok(),
+        Some(value) => Some(warnings(value)),
+        None => None,
+    }
+    .unwrap_or_default();
+    if !doubts.is_empty() {
+        told["warnings"] = list(&doubts);
+    }
+    Ok(told)
+}
+
+fn list(problems: &[Problem]) -> Value {
+    problems
         .iter()
         .map(|p| json!({"path": p.path, "code": p.code.name(), "message": p.advice()}))
-        .collect();
-    Ok(json!({"valid": told.is_empty(), "problems": told}))
+        .collect()
 }
 
 /// The definition of a case: an object, or a text that holds one.

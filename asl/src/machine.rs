@@ -189,7 +189,7 @@ pub fn step(
             Some(Outcome::Aborted(failure))
         }
         event => match runner.deliver(&mut root, event) {
-            Ok(_) => runner.advance(&mut root),
+            Ok(()) => runner.advance(&mut root),
             // Nobody waits for it: late, repeated, or never asked for.
             Err(_) => None,
         },

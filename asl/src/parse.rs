@@ -166,7 +166,7 @@ fn single(code: Code, message: String) -> Rejection {
 }
 
 /// What is too much about a value; looks no further than that.
-fn outsized(value: &Value) -> Option<String> {
+pub(crate) fn outsized(value: &Value) -> Option<String> {
     let mut open = vec![(value, 1)];
     let mut bytes = 0;
     while let Some((value, level)) = open.pop() {

@@ -35,6 +35,12 @@ pub enum Code {
     InvalidJsonataExpression,
     /// A JSONata expression that uses what a state machine does not offer.
     UnsupportedJsonataExpression,
+    /// A warning: a value looks like a path or an intrinsic call, but its name does not end in `.$`.
+    NoDollar,
+    /// A warning: a value looks like a path, but the name of its field does not end in `Path`.
+    NoPath,
+    /// A warning: the result of a Pass state looks as if it were evaluated, and is not.
+    PassResultIsStatic,
 }
 
 impl Code {
@@ -53,6 +59,9 @@ impl Code {
             Self::TooDeeplyNested => "TOO_DEEPLY_NESTED",
             Self::InvalidJsonataExpression => "INVALID_JSONATA_EXPRESSION",
             Self::UnsupportedJsonataExpression => "UNSUPPORTED_JSONATA_EXPRESSION",
+            Self::NoDollar => "NO_DOLLAR",
+            Self::NoPath => "NO_PATH",
+            Self::PassResultIsStatic => "PASS_RESULT_IS_STATIC",
         }
     }
 }

@@ -6,6 +6,7 @@ mod functions;
 mod host;
 mod mocks;
 mod read;
+mod task;
 
 use jiff::Timestamp;
 use serde_json::Value;

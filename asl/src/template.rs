@@ -339,7 +339,7 @@ impl Place {
 }
 
 fn json_path(value: &Value, place: &mut Place) -> Result<Node, ParseTemplateError> {
-    container(value, place, &mut |key, field, place| match key {
+    container(value, place, &|key, field, place| match key {
         Some(key) if key.ends_with(".$") => {
             let Value::String(text) = field else {
                 return Err(place.mistake(MistakenValue::NotText));
@@ -363,15 +363,18 @@ fn jsonata(value: &Value, place: &mut Place) -> Result<Node, ParseTemplateError>
         Value::String(text) if jsonata::is_expression(text) => Expression::parse(text)
             .map(Node::Expression)
             .map_err(|why| place.mistake(why)),
-        _ => container(value, place, &mut |_, field, place| jsonata(field, place)),
+        _ => container(value, place, &|_, field, place| jsonata(field, place)),
     }
 }
+
+/// Parses a field by its key, or an item, which has none.
+type ParseField = dyn Fn(Option<&str>, &Value, &mut Place) -> Result<Node, ParseTemplateError>;
 
 /// Parses what is below a value, and makes one literal of it where nothing there is to be evaluated.
 fn container(
     value: &Value,
     place: &mut Place,
-    parse: &mut dyn FnMut(Option<&str>, &Value, &mut Place) -> Result<Node, ParseTemplateError>,
+    parse: &ParseField,
 ) -> Result<Node, ParseTemplateError> {
     match value {
         Value::Array(items) => {

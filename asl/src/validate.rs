@@ -1,7 +1,10 @@
 //! What concerns several states together: names, transitions, ends.
 
+mod doubts;
 mod graph;
 mod names;
+
+pub use doubts::warnings;
 
 use crate::definition::WorkflowType;
 use crate::parse::{self, Outline};

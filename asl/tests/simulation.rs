@@ -441,6 +441,24 @@ fn a_function_that_does_not_exist_is_not_found() {
 }
 
 #[test]
+fn what_a_function_returns_does_not_answer_for_its_token() {
+    let behaviours =
+        weir_asl::simulate::Behaviours::from_json(&json!({"h.py": {"returns": 1}})).unwrap();
+    let definition = alone(json!({
+        "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+        "Parameters": {"FunctionName": "f"}, "TimeoutSeconds": 5}));
+    let case =
+        json!({"definition": definition, "lambda_functions": [{"name": "f", "handler": "h.py"}]});
+    let told: Value =
+        serde_json::from_str(&batch::test(&case.to_string(), Some(&behaviours))).unwrap();
+    assert_eq!(
+        (&told["status"], &told["error"]),
+        (&json!("FAILED"), &json!("States.Timeout"))
+    );
+    assert_eq!(told["events"][4], "TaskSubmitted");
+}
+
+#[test]
 fn a_definition_may_be_given_as_text() {
     let text = alone(json!({})).to_string();
     assert_eq!(

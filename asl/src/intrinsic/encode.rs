@@ -1,5 +1,7 @@
 //! Encodings, hashes and JSON as text.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -47,7 +49,10 @@ pub(crate) fn digest(data: &str, algorithm: &str) -> Option<String> {
         "SHA-512" => sha2::Sha512::digest(data).to_vec(),
         _ => return None,
     };
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 /// Fields of both, the second's where both have one. Deep merging does not exist.

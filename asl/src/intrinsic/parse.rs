@@ -125,15 +125,13 @@ impl<'s> Cursor<'s> {
                 let start = self.position;
                 let word =
                     self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-                match serde_json::from_str::<Value>(word) {
-                    Ok(value) => Ok(Argument::Literal(value)),
-                    Err(_) => {
-                        self.position = start;
-                        Err(self.expected(
-                            "an argument is a path, a text in single quotes, a number, true, false, null or a call",
-                        ))
-                    }
+                if let Ok(value) = serde_json::from_str::<Value>(word) {
+                    return Ok(Argument::Literal(value));
                 }
+                self.position = start;
+                Err(self.expected(
+                    "an argument is a path, a text in single quotes, a number, true, false, null or a call",
+                ))
             }
         }
     }
@@ -148,11 +146,7 @@ impl<'s> Cursor<'s> {
             match (quote, c) {
                 (Some(_), _) if escaped => escaped = false,
                 (Some(_), '\\') => escaped = true,
-                (Some(open), _) => {
-                    if c == open {
-                        quote = None;
-                    }
-                }
+                (Some(open), _) if c == open => quote = None,
                 (None, '\'' | '"') => quote = Some(c),
                 (None, '[') => brackets += 1,
                 (None, ']') => brackets = brackets.saturating_sub(1),
@@ -178,13 +172,13 @@ impl<'s> Cursor<'s> {
             match self.bump() {
                 None => return Err(self.expected("a closing single quote")),
                 Some('\'') => break,
-                Some('\\') => match self.bump() {
-                    Some(c @ ('\'' | '{' | '}' | '\\')) => value.push(c),
-                    _ => {
-                        self.position -= 1;
+                Some('\\') => {
+                    let Some(c @ ('\'' | '{' | '}' | '\\')) = self.peek() else {
                         return Err(self.expected("after a backslash, one of ' { } \\"));
-                    }
-                },
+                    };
+                    self.bump();
+                    value.push(c);
+                }
                 Some(c) => value.push(c),
             }
         }

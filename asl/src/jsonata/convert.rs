@@ -42,7 +42,7 @@ fn convert(
         }
         JValue::Array(items) => {
             let mut converted = Vec::new();
-            for item in items.iter() {
+            for item in &**items {
                 converted.push(convert(item, depth - 1, left)?);
             }
             Value::Array(converted)

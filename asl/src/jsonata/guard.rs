@@ -316,9 +316,10 @@ fn call(name: String, args: Vec<AstNode>, is_builtin: bool) -> AstNode {
         }
     }
     // What is replaced by whom: the pattern does not make the answer longer, a lambda is no text.
+    let is_pattern = |index| name == "replace" && index == 1;
     let factors = variables.iter().enumerate().filter(|(index, node)| {
-        !(name == "replace" && *index == 1)
-            && !matches!(node, AstNode::Lambda { .. } | AstNode::Regex { .. })
+        let is_text = !matches!(node, AstNode::Lambda { .. } | AstNode::Regex { .. });
+        is_text && !is_pattern(*index)
     });
     block.push(AstNode::Function {
         name: PRODUCT.to_owned(),

@@ -97,14 +97,14 @@ fn visit(node: &AstNode, see: &mut dyn FnMut(&AstNode)) {
             visit(rhs, see);
         }
         AstNode::Unary { operand, .. } => visit(operand, see),
-        AstNode::Function { args, .. } => args.iter().for_each(|arg| visit(arg, see)),
+        AstNode::Function { args, .. } => visit_all(args, see),
         AstNode::Call { procedure, args } => {
             visit(procedure, see);
-            args.iter().for_each(|arg| visit(arg, see));
+            visit_all(args, see);
         }
         AstNode::Lambda { body, .. } => visit(body, see),
         AstNode::Array(items) | AstNode::Block(items) | AstNode::ArrayGroup(items) => {
-            items.iter().for_each(|item| visit(item, see));
+            visit_all(items, see);
         }
         AstNode::Object(pairs) => visit_pairs(pairs, see),
         AstNode::ObjectTransform { input, pattern } => {
@@ -125,7 +125,9 @@ fn visit(node: &AstNode, see: &mut dyn FnMut(&AstNode)) {
         AstNode::FunctionApplication(inner) => visit(inner, see),
         AstNode::Sort { input, terms } => {
             visit(input, see);
-            terms.iter().for_each(|(term, _)| visit(term, see));
+            for (term, _) in terms {
+                visit(term, see);
+            }
         }
         AstNode::Transform {
             location,
@@ -152,6 +154,12 @@ fn visit(node: &AstNode, see: &mut dyn FnMut(&AstNode)) {
         | AstNode::Descendant
         | AstNode::Parent(_) => {}
     });
+}
+
+fn visit_all(nodes: &[AstNode], see: &mut dyn FnMut(&AstNode)) {
+    for node in nodes {
+        visit(node, see);
+    }
 }
 
 fn visit_pairs(pairs: &[(AstNode, AstNode)], see: &mut dyn FnMut(&AstNode)) {

@@ -200,7 +200,7 @@ fn the_measurements_change_no_answer() {
     ] {
         match evaluate(expression) {
             Err(EvaluateExpressionError::ReturnNothing) => {
-                assert_eq!(expected, json!(null), "{expression}")
+                assert_eq!(expected, json!(null), "{expression}");
             }
             answer => assert_eq!(answer, Ok(expected), "{expression}"),
         }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::failure::{Mishap, name};
-use super::run::{Attempt, Runner, Stay};
+use super::run::{Attempt, Exit, Runner, Stay};
 use super::view::{Chain, View};
 use crate::definition::{Choice, Comparison, Condition, Domain, Kind, Operand, Relation, Test};
 use crate::path::{EvaluatePathError, Path};
@@ -25,17 +25,11 @@ impl<'m> Runner<'m, '_> {
         let view = stay.standing(&about, chain).of(&input);
         for (index, rule) in choice.rules.iter().enumerate() {
             if self.holds(stay, &rule.condition, index, &view)? {
-                return Ok(Attempt::Chosen {
-                    result: input.clone(),
-                    rule: Some(index),
-                });
+                return Ok(Attempt::Chosen(input.clone(), Exit::Rule(index)));
             }
         }
         if choice.default.is_some() {
-            return Ok(Attempt::Chosen {
-                result: input.clone(),
-                rule: None,
-            });
+            return Ok(Attempt::Chosen(input.clone(), Exit::Default));
         }
         Err(stay.mishap(
             name::NO_CHOICE_MATCHED,

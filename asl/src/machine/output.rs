@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::failure::{Failure, Mishap, name};
-use super::run::{Attempt, Completion, Runner, Stay};
+use super::run::{Attempt, Completion, Exit, Runner, Stay};
 use super::view::{Chain, View};
 use crate::definition::{
     Catcher, Choice, Fail, QueryLanguage, ResultPath, Selection, Source, StateKind, Transition,
@@ -175,12 +175,12 @@ impl<'m> Runner<'m, '_> {
 
     /// From the result to what the state hands on.
     ///
-    /// `rule` is set for a Choice: the rule that matched, or none for the default.
+    /// `exit` says how a Choice is left.
     pub(super) fn complete(
         &mut self,
         stay: &Stay<'m, '_>,
         result: Arc<Value>,
-        rule: Option<Option<usize>>,
+        exit: Exit,
         chain: &Chain<'_>,
     ) -> Result<Completion, Mishap> {
         let state = stay.state;
@@ -188,8 +188,8 @@ impl<'m> Runner<'m, '_> {
             Transition::Next(next) => (state.assign.as_ref(), state.output.as_ref(), Some(next)),
             Transition::End => (state.assign.as_ref(), state.output.as_ref(), None),
         };
-        if let (Some(rule), StateKind::Choice(choice)) = (rule, &state.kind) {
-            (assign, output, next) = chosen(choice, rule, assign, output);
+        if let StateKind::Choice(choice) = &state.kind {
+            (assign, output, next) = chosen(choice, exit, assign, output);
         }
         let about = Arc::clone(&self.about);
         let standing = stay.standing(&about, chain);
@@ -291,7 +291,7 @@ impl<'m> Runner<'m, '_> {
         assign: Option<&Template>,
         field: &str,
         view: &View<'_>,
-    ) -> Result<Vec<(Arc<str>, Arc<Value>)>, Mishap> {
+    ) -> Result<Assigned, Mishap> {
         let Some(template) = assign else {
             return Ok(Vec::new());
         };
@@ -315,6 +315,9 @@ impl<'m> Runner<'m, '_> {
     }
 }
 
+/// Variables and their new values.
+type Assigned = Vec<(Arc<str>, Arc<Value>)>;
+
 type Chosen<'m> = (
     Option<&'m Template>,
     Option<&'m Template>,
@@ -324,11 +327,15 @@ type Chosen<'m> = (
 /// A rule that matched says everything itself; what the state says is for its default.
 fn chosen<'m>(
     choice: &'m Choice,
-    rule: Option<usize>,
+    exit: Exit,
     assign: Option<&'m Template>,
     output: Option<&'m Template>,
 ) -> Chosen<'m> {
-    match rule.and_then(|index| choice.rules.get(index)) {
+    let rule = match exit {
+        Exit::Rule(index) => choice.rules.get(index),
+        Exit::Stated | Exit::Default => None,
+    };
+    match rule {
         Some(rule) => (rule.assign.as_ref(), rule.output.as_ref(), Some(&rule.next)),
         None => (assign, output, choice.default.as_ref()),
     }

@@ -52,7 +52,7 @@ impl<'m> Runner<'m, '_> {
                 Ok(Progress::Paused) => is_paused = true,
                 Err(failure) => {
                     *last = strand.last_event;
-                    strands.iter().for_each(|strand| self.abandon(strand));
+                    self.abandon_all(&strands);
                     return Err(Mishap::inner(failure));
                 }
             }
@@ -197,7 +197,7 @@ impl<'m> Runner<'m, '_> {
                 failure,
             },
         );
-        work.running.iter().for_each(|strand| self.abandon(strand));
+        self.abandon_all(&work.running);
     }
 
     fn iteration(
@@ -225,6 +225,12 @@ impl<'m> Runner<'m, '_> {
         Ok(strand)
     }
 
+    fn abandon_all(&mut self, strands: &[Strand]) {
+        for strand in strands {
+            self.abandon(strand);
+        }
+    }
+
     /// Gives up a strand: whatever it waits for is cancelled.
     pub(super) fn abandon(&mut self, strand: &Strand) {
         let Position::In(visit) = &strand.position else {
@@ -238,8 +244,8 @@ impl<'m> Runner<'m, '_> {
                 self.commands.push(Command::CancelTask { id: task.id });
                 self.stop_timers(task);
             }
-            Work::Parallel(strands) => strands.iter().for_each(|strand| self.abandon(strand)),
-            Work::Map(map) => map.running.iter().for_each(|strand| self.abandon(strand)),
+            Work::Parallel(strands) => self.abandon_all(strands),
+            Work::Map(map) => self.abandon_all(&map.running),
             Work::MapRun(run) => {
                 for id in run.running.keys() {
                     self.commands.push(Command::StopChild { id: *id });

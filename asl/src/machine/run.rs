@@ -45,11 +45,19 @@ pub(super) enum Attempt {
     Paused(Work),
     /// The state has its result.
     Result(Arc<Value>),
-    /// The state has its result, and says itself where the flow goes.
-    Chosen {
-        result: Arc<Value>,
-        rule: Option<usize>,
-    },
+    /// A Choice has chosen: what it hands on, and the rule that matched.
+    Chosen(Arc<Value>, Exit),
+}
+
+/// How a state is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// As it says itself.
+    Stated,
+    /// As this rule of a Choice says.
+    Rule(usize),
+    /// By the default of a Choice.
+    Default,
 }
 
 /// Where a visit stands, apart from its work.
@@ -208,80 +216,76 @@ impl<'m> Runner<'m, '_> {
         state: &'m State,
         outer: Option<&Chain<'_>>,
     ) -> Result<Option<Progress>, Failure> {
-        loop {
-            let stay = Stay {
-                state,
-                input: &visit.input,
-                entered_event: visit.entered_event,
-                entered_at: visit.entered_at,
-                retry_count: visit.retry_count(),
-            };
-            let chain = Chain {
-                variables: &strand.variables,
-                item: strand.item.as_ref(),
-                outer,
-            };
-            let last = &mut strand.last_event;
-            let work = std::mem::replace(&mut visit.work, Work::Begin);
-            let attempt = self.attempt(&stay, work, &chain, last);
-            let finished = match attempt {
-                Ok(Attempt::Waiting(work)) => {
-                    visit.work = work;
-                    strand.position = Position::In(Box::new(visit));
-                    return Ok(Some(Progress::Waiting));
-                }
-                Ok(Attempt::Paused(work)) => {
-                    visit.work = work;
-                    strand.position = Position::In(Box::new(visit));
-                    return Ok(Some(Progress::Paused));
-                }
-                Ok(Attempt::Result(result)) => self.complete(&stay, result, None, &chain),
-                Ok(Attempt::Chosen { result, rule }) => {
-                    self.complete(&stay, result, Some(rule), &chain)
-                }
-                Err(mishap) => Err(mishap),
-            };
-            let mishap = match finished {
-                Ok(completion) => {
-                    self.exit(strand, &visit, state, completion);
-                    return Ok(None);
-                }
-                Err(mishap) => mishap,
-            };
-            if self.is_full {
-                return Err(mishap.failure);
-            }
-            self.record_evaluation(&stay, &mishap, last);
-            if let Some(delay) = retry::delay(
-                &state.retry,
-                &mishap.failure,
-                &mut visit.retries,
-                self.environment.randomness,
-            ) {
-                let timer = self.timer(delay);
-                visit.work = Work::Backoff(timer);
+        let stay = Stay {
+            state,
+            input: &visit.input,
+            entered_event: visit.entered_event,
+            entered_at: visit.entered_at,
+            retry_count: visit.retry_count(),
+        };
+        let chain = Chain {
+            variables: &strand.variables,
+            item: strand.item.as_ref(),
+            outer,
+        };
+        let last = &mut strand.last_event;
+        let work = std::mem::replace(&mut visit.work, Work::Begin);
+        let attempt = self.attempt(&stay, work, &chain, last);
+        let finished = match attempt {
+            Ok(Attempt::Waiting(work)) => {
+                visit.work = work;
                 strand.position = Position::In(Box::new(visit));
                 return Ok(Some(Progress::Waiting));
             }
-            self.record_state_failure(&stay, &mishap, last);
-            let catcher = state
-                .catch
-                .iter()
-                .enumerate()
-                .find(|(_, catcher)| mishap.failure.matches(&catcher.error_equals));
-            let Some((index, catcher)) = catcher else {
-                return Err(mishap.failure);
-            };
-            match self.caught(&stay, index, catcher, &mishap.failure, &chain) {
-                Ok(completion) => {
-                    self.exit(strand, &visit, state, completion);
-                    return Ok(None);
-                }
-                // A catcher that fails is not caught again.
-                Err(second) => {
-                    self.record_evaluation(&stay, &second, last);
-                    return Err(second.failure);
-                }
+            Ok(Attempt::Paused(work)) => {
+                visit.work = work;
+                strand.position = Position::In(Box::new(visit));
+                return Ok(Some(Progress::Paused));
+            }
+            Ok(Attempt::Result(result)) => self.complete(&stay, result, Exit::Stated, &chain),
+            Ok(Attempt::Chosen(result, exit)) => self.complete(&stay, result, exit, &chain),
+            Err(mishap) => Err(mishap),
+        };
+        let mishap = match finished {
+            Ok(completion) => {
+                self.exit(strand, &visit, state, completion);
+                return Ok(None);
+            }
+            Err(mishap) => mishap,
+        };
+        if self.is_full {
+            return Err(mishap.failure);
+        }
+        self.record_evaluation(&stay, &mishap, last);
+        if let Some(delay) = retry::delay(
+            &state.retry,
+            &mishap.failure,
+            &mut visit.retries,
+            self.environment.randomness,
+        ) {
+            let timer = self.timer(delay);
+            visit.work = Work::Backoff(timer);
+            strand.position = Position::In(Box::new(visit));
+            return Ok(Some(Progress::Waiting));
+        }
+        self.record_state_failure(&stay, &mishap, last);
+        let catcher = state
+            .catch
+            .iter()
+            .enumerate()
+            .find(|(_, catcher)| mishap.failure.matches(&catcher.error_equals));
+        let Some((index, catcher)) = catcher else {
+            return Err(mishap.failure);
+        };
+        match self.caught(&stay, index, catcher, &mishap.failure, &chain) {
+            Ok(completion) => {
+                self.exit(strand, &visit, state, completion);
+                Ok(None)
+            }
+            // A catcher that fails is not caught again.
+            Err(second) => {
+                self.record_evaluation(&stay, &second, last);
+                Err(second.failure)
             }
         }
     }

@@ -15,9 +15,9 @@ use crate::template::{self, EvaluateTemplateError};
 /// How AWS words the faults of a scalar.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wording {
-    /// "The SecondsPath parameter ...".
+    /// As of a parameter: `The SecondsPath parameter ...`.
     Parameter,
-    /// "The MaxConcurrencyPath field ...".
+    /// As of a field: `The MaxConcurrencyPath field ...`.
     Field,
     /// As `Field`, but a missing value is an invalid path.
     Limit,

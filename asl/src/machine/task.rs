@@ -201,9 +201,10 @@ impl<'m> Runner<'m, '_> {
                 Work::Failed(failure)
             }
             Settled::TimedOut { missed_heartbeat } => {
-                let failure = match missed_heartbeat {
-                    true => Failure::missed_heartbeat(),
-                    false => Failure::timeout(),
+                let failure = if missed_heartbeat {
+                    Failure::missed_heartbeat()
+                } else {
+                    Failure::timeout()
                 };
                 self.commands.push(Command::CancelTask { id: work.id });
                 self.record_task(last, resource, TaskStage::TimedOut(failure.clone()));

@@ -72,7 +72,7 @@ impl<'v> Walk<'v> {
         }
         if let [Segment::Names(names)] = rest {
             return merge(names, current).map(Cow::Owned).ok_or_else(|| {
-                let detail = describe(Miss::NoObject, source, segments, definite, current);
+                let detail = describe(Miss::Object, source, segments, definite, current);
                 EvaluatePathError::NotFound { detail }
             });
         }
@@ -138,11 +138,7 @@ impl<'v> Walk<'v> {
                         }
                     }
                 }
-                Value::Object(_) => {
-                    if filter::accepts(expression, value, self)? {
-                        found.push(value);
-                    }
-                }
+                Value::Object(_) if filter::accepts(expression, value, self)? => found.push(value),
                 _ => {}
             },
             Segment::Descend(inner) => self.descend(inner, value, found)?,
@@ -214,11 +210,13 @@ fn merge(names: &[String], value: &Value) -> Option<Value> {
     Some(Value::Object(merged))
 }
 
+/// What a step did not find.
+#[derive(Clone, Copy)]
 enum Miss {
-    NoField,
-    NoObject,
-    NoItem,
-    NoArray,
+    Field,
+    Object,
+    Item,
+    Array,
 }
 
 fn step<'a>(segment: &Segment, value: &'a Value) -> Result<&'a Value, Miss> {
@@ -226,13 +224,13 @@ fn step<'a>(segment: &Segment, value: &'a Value) -> Result<&'a Value, Miss> {
         (Segment::Names(names), Value::Object(fields)) => names
             .first()
             .and_then(|name| fields.get(name))
-            .ok_or(Miss::NoField),
+            .ok_or(Miss::Field),
         (Segment::Indices(indices), Value::Array(items)) => indices
             .first()
             .and_then(|index| item(items, *index))
-            .ok_or(Miss::NoItem),
-        (Segment::Indices(_), _) => Err(Miss::NoArray),
-        _ => Err(Miss::NoObject),
+            .ok_or(Miss::Item),
+        (Segment::Indices(_), _) => Err(Miss::Array),
+        _ => Err(Miss::Object),
     }
 }
 
@@ -240,21 +238,21 @@ fn step<'a>(segment: &Segment, value: &'a Value) -> Result<&'a Value, Miss> {
 fn describe(miss: Miss, source: &str, segments: &[Segment], at: usize, value: &Value) -> String {
     let walked = |count: usize| canonical(source, &segments[..count]);
     match miss {
-        Miss::NoField if at + 1 == segments.len() => {
+        Miss::Field if at + 1 == segments.len() => {
             format!("No results for path: {}", walked(at + 1))
         }
-        Miss::NoField => format!("Missing property in path {}", walked(at + 1)),
-        Miss::NoItem => {
+        Miss::Field => format!("Missing property in path {}", walked(at + 1)),
+        Miss::Item => {
             format!(
                 "Index out of bounds when evaluating path {}",
                 walked(at + 1)
             )
         }
-        Miss::NoArray => format!(
+        Miss::Array => format!(
             "Filter: {} can only be applied to arrays. Current context is: {value}",
             canonical("", &segments[at..=at])
         ),
-        Miss::NoObject => format!(
+        Miss::Object => format!(
             "Expected to find an object with property {} in path {} but found '{}'. This is not a json object according \
              to the JsonProvider: 'com.jayway.jsonpath.spi.json.JacksonJsonNodeJsonProvider'.",
             canonical("", &segments[at..=at]),

@@ -297,13 +297,11 @@ impl<'s> Cursor<'s> {
             }
             return Err(self.expected("a digit"));
         }
-        match self.source[start..self.position].parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => {
-                self.position = start;
-                Err(self.expected("an index that fits 64 bits"))
-            }
+        if let Ok(number) = self.source[start..self.position].parse() {
+            return Ok(Some(number));
         }
+        self.position = start;
+        Err(self.expected("an index that fits 64 bits"))
     }
 
     /// A quoted name or literal. A backslash escapes the quote and itself; before anything else it stands for itself, as

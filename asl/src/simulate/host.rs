@@ -6,44 +6,38 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::functions::{function_name, invocation, no_function};
-use super::mocks::{Answer, Mock};
+use super::mocks::Answer;
 use super::read::{elements, read_items};
 use super::{Answers, Options, Report};
-use crate::definition::{
-    Integration, Map, Pattern, Resource, StateKind, StateMachine, WorkflowType,
-};
+use crate::definition::{Map, Resource, StateKind, StateMachine, WorkflowType};
 use crate::machine::{
-    About, Command, Environment, Event, Execution, Failure, HistoryEvent, Id, Limits, Outcome,
-    ReadItems, StartChild, StartTask, WriteResults, step,
+    About, Command, Environment, Event, Execution, HistoryEvent, Id, Limits, Outcome, ReadItems,
+    StartChild, WriteResults, step,
 };
 use crate::randomness::{Seeded, uuid};
 
 /// How far ahead something is arranged at most.
 const MAX_SECONDS_APART: u64 = crate::definition::MAX_SECONDS;
 
-/// Most heartbeats of one call.
-const MAX_HEARTBEATS: u64 = 10_000;
-
 /// The number of an execution: 0 is the one that is asked for, the others are its children.
-type Number = usize;
+pub(super) type Number = usize;
 
 pub(super) struct Host<'a> {
     machine: &'a StateMachine,
     options: &'a Options,
-    answers: Answers<'a>,
+    pub(super) answers: Answers<'a>,
     now: Timestamp,
-    randomness: Seeded,
+    pub(super) randomness: Seeded,
     /// What will happen, by time and then in the order in which it was arranged.
     agenda: BTreeMap<(Timestamp, u64), (Number, Event)>,
     arranged: u64,
     executions: Vec<Running>,
     /// How often each mock was used.
-    calls: BTreeMap<String, usize>,
+    pub(super) calls: BTreeMap<String, usize>,
     /// Items of distributed Maps, by execution and run, while they are read.
     items: BTreeMap<(Number, Id), Vec<Value>>,
     /// What was asked and will never be answered.
-    unanswered: Vec<String>,
+    pub(super) unanswered: Vec<String>,
     history: Vec<HistoryEvent>,
     limits: Limits,
 }
@@ -148,7 +142,7 @@ impl<'a> Host<'a> {
     }
 
     /// Lets something happen after some seconds.
-    fn arrange(&mut self, seconds: u64, number: Number, event: Event) {
+    pub(super) fn arrange(&mut self, seconds: u64, number: Number, event: Event) {
         let delay = SignedDuration::from_secs(seconds.min(MAX_SECONDS_APART) as i64);
         let at = self.now.checked_add(delay).unwrap_or(Timestamp::MAX);
         self.arrange_at(at, number, event);
@@ -214,112 +208,6 @@ impl<'a> Host<'a> {
             }
         }
         None
-    }
-
-    fn start_task(&mut self, number: Number, task: &StartTask) {
-        let request_id = uuid(&mut self.randomness);
-        let called = Resource::new(&task.resource);
-        let is_invocation = function_name(&task.resource).is_none();
-        let name = if is_invocation {
-            let invokes = matches!(
-                called.integration(),
-                Integration::Service { service, .. } if &**service == "lambda" || &**service == "aws-sdk:lambda"
-            );
-            task.input["FunctionName"]
-                .as_str()
-                .filter(|_| invokes)
-                .and_then(function_name)
-        } else {
-            function_name(&task.resource)
-        };
-        let names = [&*task.state, &*task.resource].into_iter().chain(name);
-        let mock = self
-            .answers
-            .mocks
-            .and_then(|mocks| mocks.find(names, &mut self.calls))
-            .cloned();
-        let function = || {
-            let functions = self.answers.functions?;
-            let name = name?;
-            let event = if is_invocation {
-                task.input
-                    .get("Payload")
-                    .cloned()
-                    .unwrap_or_else(|| json!({}))
-            } else {
-                (*task.input).clone()
-            };
-            let (answer, after_seconds) = functions
-                .call(name, &event, &request_id)
-                .unwrap_or_else(|| (no_function(name, &request_id), 0));
-            let answer = match answer {
-                Answer::Return(payload) if is_invocation => {
-                    Answer::Return(invocation(&payload, &request_id))
-                }
-                answer => answer,
-            };
-            Some(Mock {
-                answer,
-                after_seconds,
-                heartbeat_every_seconds: None,
-            })
-        };
-        let Some(mock) = mock.or_else(function) else {
-            return self.refuse(task);
-        };
-        self.answer(number, task, called.pattern(), mock);
-    }
-
-    /// A task that nothing stands for ends the execution, whatever would catch an error of it: the
-    /// mistake is in the test.
-    fn refuse(&mut self, task: &StartTask) {
-        let failure = Failure::new(
-            "Weir.NoMock",
-            format!(
-                "The state '{}' calls '{}', and there is no mock for it: add \"{}\": {{\"Return\": \
-                 ...}} to the mocks.",
-                task.state, task.resource, task.state
-            ),
-        );
-        self.arrange(0, 0, Event::Stop { failure });
-    }
-
-    fn answer(&mut self, number: Number, task: &StartTask, pattern: Pattern, mock: Mock) {
-        let id = task.id;
-        if task.token.is_some() && pattern == Pattern::RequestResponse {
-            let worker = Some(Arc::from("simulation"));
-            self.arrange(0, number, Event::TaskStarted { id, worker });
-        } else if pattern != Pattern::RequestResponse {
-            self.arrange(
-                0,
-                number,
-                Event::TaskSubmitted {
-                    id,
-                    output: json!({}),
-                },
-            );
-        }
-        if let Some(every) = mock.heartbeat_every_seconds {
-            for beat in 1..=(mock.after_seconds / every).min(MAX_HEARTBEATS) {
-                self.arrange(beat * every, number, Event::TaskHeartbeat { id });
-            }
-        }
-        let event = match mock.answer {
-            Answer::Return(output) => Event::TaskSucceeded { id, output },
-            Answer::Echo => Event::TaskSucceeded {
-                id,
-                output: (*task.input).clone(),
-            },
-            Answer::Throw { error, cause } => Event::TaskFailed {
-                id,
-                failure: Failure::new(&error, cause),
-            },
-            Answer::Never => {
-                let question = format!("the call of '{}' by '{}'", task.resource, task.state);
-                return self.unanswered.push(question);
-            }
-        };
-        self.arrange(mock.after_seconds, number, event);
     }
 
     /// The Map of this name.

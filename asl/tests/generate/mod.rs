@@ -64,7 +64,6 @@ impl Generator {
     fn state(&mut self, names: &[String], index: usize, depth: u32) -> Value {
         let is_last = index + 1 == names.len();
         let mut state = match self.below(if depth < 2 { 12 } else { 8 }) {
-            0 | 1 => self.pass(),
             2..=4 => self.task(),
             5 if !is_last => return self.choice(names, index),
             5 | 6 => json!({"Type": "Wait", "Seconds": self.below(20)}),
@@ -72,9 +71,9 @@ impl Generator {
                 return json!({"Type": "Fail", "Error": "Stopped", "Cause": "by the machine"});
             }
             7 if is_last => return json!({"Type": "Succeed"}),
-            7 => self.pass(),
             8 | 9 => self.parallel(depth),
-            _ => self.map(depth),
+            10 | 11 => self.map(depth),
+            _ => self.pass(),
         };
         if is_last {
             state["End"] = true.into();
@@ -125,9 +124,10 @@ impl Generator {
             "Parameters"
         };
         if self.chance(40) {
-            task[field] = match self.is_jsonata {
-                true => json!({"given": "{% $states.input %}"}),
-                false => json!({"given.$": "$"}),
+            task[field] = if self.is_jsonata {
+                json!({"given": "{% $states.input %}"})
+            } else {
+                json!({"given.$": "$"})
             };
         }
         if self.chance(40) {
@@ -144,9 +144,10 @@ impl Generator {
 
     fn choice(&mut self, names: &[String], index: usize) -> Value {
         let later = self.later(names, index);
-        let rule = match self.is_jsonata {
-            true => json!({"Condition": "{% $random() < 0.5 %}", "Next": later}),
-            false => json!({"Variable": "$", "IsNull": self.chance(50), "Next": later}),
+        let rule = if self.is_jsonata {
+            json!({"Condition": "{% $random() < 0.5 %}", "Next": later})
+        } else {
+            json!({"Variable": "$", "IsNull": self.chance(50), "Next": later})
         };
         json!({"Type": "Choice", "Choices": [rule], "Default": names[index + 1]})
     }
@@ -165,24 +166,22 @@ impl Generator {
     fn map(&mut self, depth: u32) -> Value {
         let mut processor = self.flow(depth + 1);
         let is_distributed = self.chance(35);
-        processor["ProcessorConfig"] = match is_distributed {
-            true => json!({"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}),
-            false => json!({"Mode": "INLINE"}),
+        processor["ProcessorConfig"] = if is_distributed {
+            json!({"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"})
+        } else {
+            json!({"Mode": "INLINE"})
         };
         let mut map =
             json!({"Type": "Map", "ItemProcessor": processor, "MaxConcurrency": self.below(4)});
         let items: Vec<u64> = (0..self.below(5)).collect();
-        match self.is_jsonata {
-            true => {
-                map["Items"] = json!(items);
-                map["ItemSelector"] = json!({"item": "{% $states.context.Map.Item.Value %}", "random": "{% $random() %}"});
-            }
-            false => {
-                map["ItemsPath"] = "$$.Execution.Input.items".into();
-                if self.chance(50) {
-                    map["ItemSelector"] =
-                        json!({"i.$": "$$.Map.Item.Index", "v.$": "$$.Map.Item.Value"});
-                }
+        if self.is_jsonata {
+            map["Items"] = json!(items);
+            map["ItemSelector"] = json!({"item": "{% $states.context.Map.Item.Value %}", "random": "{% $random() %}"});
+        } else {
+            map["ItemsPath"] = "$$.Execution.Input.items".into();
+            if self.chance(50) {
+                map["ItemSelector"] =
+                    json!({"i.$": "$$.Map.Item.Index", "v.$": "$$.Map.Item.Value"});
             }
         }
         if is_distributed && self.chance(50) {

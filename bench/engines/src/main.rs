@@ -4,10 +4,20 @@
 //! Nothing here asserts a time: ours and the other run in turns in the same process, and the ratio is
 //! what to read.
 
+mod asl;
 mod breaker;
+mod pattern;
 mod timing;
 
-const ENGINES: [(&str, fn()); 1] = [("breaker", breaker::compare)];
+/// Counts allocations, for all engines alike.
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+const ENGINES: [(&str, fn()); 3] = [
+    ("asl", asl::compare),
+    ("breaker", breaker::compare),
+    ("pattern", || pattern::run(ALLOCATOR)),
+];
 
 fn main() -> std::process::ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();

@@ -425,8 +425,9 @@ pub(crate) async fn subjects_on(
             .await
             .map_err(|failure| failure.told(&names.shown()))?;
         let page = info.state.subjects.unwrap_or_default();
-        page.iter()
-            .for_each(|(subject, count)| tell(subject, *count));
+        for (subject, count) in &page {
+            tell(subject, *count);
+        }
         offset += page.len() as u64;
         if page.is_empty() || offset >= info.total {
             return Ok(());

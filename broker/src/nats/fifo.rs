@@ -47,6 +47,8 @@ use super::queue::{Shared, due};
 use crate::error::BrokerError;
 use crate::queue::Published;
 
+/// After this a cluster is asked again whether it knows a stream.
+const CALM: Duration = Duration::from_millis(300);
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// One FIFO queue as this process uses it.
@@ -204,7 +206,13 @@ impl Fifo {
 
     /// What a failure to ask the queue's stream means: a server that starts is no missing stream.
     async fn told(&self, failure: Failure) -> BrokerError {
-        no_stream(&self.shared.connection, &self.shared.names.stream, failure).await
+        let (connection, stream) = (&self.shared.connection, &self.shared.names.stream);
+        if !failure.is_absent() {
+            return no_stream(connection, stream, failure).await;
+        }
+        // A cluster whose servers just started may not know its streams for a moment.
+        tokio::time::sleep(CALM).await;
+        no_stream(connection, stream, Failure::NoResponders).await
     }
 
     /// The last message of a subject, from the leader.

@@ -235,7 +235,7 @@ impl WorkQueue for NatsQueue {
 
     async fn depth(&self) -> Result<Depth, BrokerError> {
         match &self.fifo {
-            Some(fifo) => fifo.depth().await,
+            Some(fifo) => Box::pin(fifo.depth()).await,
             None => self.shared.depth().await,
         }
     }

@@ -8,22 +8,32 @@ use std::fmt::Write;
 
 /// The double a JSON number is compared as, or None if it is not comparable. `text` is a well-formed JSON number.
 pub(super) fn comparable(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let value: f64 = text.parse().ok()?;
-    if !value.is_finite() {
-        return None;
-    }
-    // Any decimal of up to 15 digits survives the way to a double and back, except near the ends of the range.
-    let short = text.len() <= 16
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    let digits = text.len() - usize::from(text.starts_with('-')) - usize::from(text.contains('.'));
-    if !(short && digits <= 15) && Decimal::of(text)? != Decimal::shortest(value)? {
-        return None;
-    }
+    nearest(text).filter(|value| is_exact(text, *value))
+}
+
+/// The double nearest to a JSON number.
+pub(super) fn nearest(text: &[u8]) -> Option<f64> {
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     // Zero has no sign in a decimal.
-    Some(if value == 0.0 { 0.0 } else { value })
+    value
+        .is_finite()
+        .then_some(if value == 0.0 { 0.0 } else { value })
+}
+
+/// Whether a number is comparable, given its nearest double.
+pub(super) fn is_exact(text: &[u8], nearest: f64) -> bool {
+    // Any decimal of up to 15 digits survives the way to a double and back, except near the ends of the range.
+    let plain = text
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let signs = text.iter().filter(|byte| !byte.is_ascii_digit()).count();
+    if plain && text.len() - signs <= 15 {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
+    Decimal::of(text).is_some_and(|decimal| Decimal::shortest(nearest) == Some(decimal))
 }
 
 /// A decimal without leading and trailing zeros: 0.`digits` times ten to the power of `exponent`.

@@ -1,7 +1,6 @@
 //! The pieces of JSON text: where a string or a number ends, whether a value is well formed. Nothing is built.
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+use wide::u8x16;
 
 /// The end of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,42 +11,53 @@ pub(super) struct StringEnd {
     pub(super) escaped: bool,
 }
 
-fn eight(bytes: &[u8], at: usize) -> Option<u64> {
-    let chunk = bytes.get(at..at + 8)?;
-    Some(u64::from_le_bytes(chunk.try_into().ok()?))
+#[inline(always)]
+fn sixteen(bytes: &[u8], at: usize) -> Option<u8x16> {
+    let block: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+    Some(u8x16::new(block))
 }
 
-/// The high bit of each byte that is zero. Exact up to the first such byte, which is all that is asked of it.
-const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGHS
+/// The first byte from `at` on at which a string can end or go wrong: a quote, a backslash, a control character; or the end.
+#[inline(always)]
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(block) = sixteen(bytes, at) {
+        let found = block.simd_eq(u8x16::splat(b'"'))
+            | block.simd_eq(u8x16::splat(b'\\'))
+            | block.min(u8x16::splat(0x1f)).simd_eq(block);
+        let found = found.to_bitmask();
+        if found != 0 {
+            return at + found.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    while bytes
+        .get(at)
+        .is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f))
+    {
+        at += 1;
+    }
+    at
 }
 
 /// Finds the closing quote of a string whose body starts at `from`. None if there is none, if a control character
 /// stands before it, or if an escape is malformed.
-#[inline]
+#[inline(always)]
 pub(super) fn string_end(bytes: &[u8], from: usize) -> Option<StringEnd> {
-    let mut at = from;
-    let mut escaped = false;
+    let at = special(bytes, from);
+    match bytes.get(at)? {
+        b'"' => Some(StringEnd { at, escaped: false }),
+        b'\\' => escaped_string_end(bytes, at),
+        _ => None,
+    }
+}
+
+#[cold]
+fn escaped_string_end(bytes: &[u8], mut at: usize) -> Option<StringEnd> {
     loop {
-        if let Some(word) = eight(bytes, at) {
-            let quotes = zeros(word ^ (ONES * b'"' as u64));
-            let backslashes = zeros(word ^ (ONES * b'\\' as u64));
-            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-            let special = quotes | backslashes | controls;
-            if special == 0 {
-                at += 8;
-                continue;
-            }
-            at += special.trailing_zeros() as usize / 8;
-        }
-        match *bytes.get(at)? {
-            b'"' => return Some(StringEnd { at, escaped }),
-            b'\\' => {
-                escaped = true;
-                at += escape_length(&bytes[at..])?;
-            }
-            byte if byte < 0x20 => return None,
-            _ => at += 1,
+        match bytes.get(at)? {
+            b'"' => return Some(StringEnd { at, escaped: true }),
+            b'\\' => at = special(bytes, at + escape_length(&bytes[at..])?),
+            _ => return None,
         }
     }
 }
@@ -124,48 +134,55 @@ fn push_code_point(code: u32, text: &mut Vec<u8>) {
     }
 }
 
-/// How many digits `bytes` has from `at` on.
-#[inline]
-fn digits(bytes: &[u8], at: usize) -> usize {
-    let mut end = at;
-    while let Some(word) = eight(bytes, end) {
-        // A digit has 3 as its high half and stays so when 6 is added.
-        let others = ((word & (ONES * 0xf0)) ^ (ONES * 0x30))
-            | ((word.wrapping_add(ONES * 0x06) & (ONES * 0xf0)) ^ (ONES * 0x30));
-        if others != 0 {
-            return end + others.trailing_zeros() as usize / 8 - at;
+/// The first byte from `at` on that is no digit.
+#[inline(always)]
+fn digits_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(block) = sixteen(bytes, at) {
+        let value = block - u8x16::splat(b'0');
+        let digits = value.min(u8x16::splat(9)).simd_eq(value).to_bitmask();
+        if digits != 0xffff {
+            return at + digits.trailing_ones() as usize;
         }
-        end += 8;
+        at += 16;
     }
-    while bytes.get(end).is_some_and(u8::is_ascii_digit) {
-        end += 1;
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
     }
-    end - at
+    at
 }
 
-/// The length of the number that `bytes` starts with; None if it is malformed. What follows it is not looked at.
-#[inline]
-pub(super) fn number_length(bytes: &[u8]) -> Option<usize> {
-    let mut at = usize::from(bytes.first() == Some(&b'-'));
-    match digits(bytes, at) {
-        0 => return None,
-        1 => at += 1,
-        _ if bytes[at] == b'0' => return None,
-        more => at += more,
+/// Where the number that starts at `start` ends; None if it is malformed. What follows it is not looked at.
+#[inline(always)]
+pub(super) fn number_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let first = start + usize::from(bytes.get(start) == Some(&b'-'));
+    let mut at = digits_end(bytes, first);
+    if at == first || (at > first + 1 && bytes[first] == b'0') {
+        return None;
     }
     if bytes.get(at) == Some(&b'.') {
-        match digits(bytes, at + 1) {
-            0 => return None,
-            fraction => at += 1 + fraction,
+        let fraction = at + 1;
+        at = digits_end(bytes, fraction);
+        if at == fraction {
+            return None;
         }
     }
     if matches!(bytes.get(at), Some(b'e' | b'E')) {
         at += 1;
         at += usize::from(matches!(bytes.get(at), Some(b'+' | b'-')));
-        match digits(bytes, at) {
-            0 => return None,
-            exponent => at += exponent,
+        let exponent = at;
+        at = digits_end(bytes, exponent);
+        if at == exponent {
+            return None;
         }
     }
     Some(at)
+}
+
+/// The first byte from `at` on that is not white space.
+#[inline(always)]
+pub(super) fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
 }

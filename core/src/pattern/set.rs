@@ -21,6 +21,7 @@ mod automaton;
 mod build;
 mod consistency;
 mod field;
+mod skip;
 mod table;
 mod walk;
 
@@ -73,11 +74,10 @@ pub enum EventError {
 pub struct Set {
     nodes: Vec<Node>,
     fields: Vec<Field>,
-    /// For each condition, the branches that wait on it.
-    waiting: Vec<Box<[u32]>>,
+    /// For each condition, the branches that wait on it; at the end those that wait on none.
+    waiting: Vec<Span>,
     branches: Vec<Branch>,
-    /// Branches that can match without any of their conditions being hit.
-    always: Vec<u32>,
+    keys: Vec<Key>,
     patterns: usize,
     /// Whether any branch has more than one condition, so that array elements must be told apart.
     joins: bool,
@@ -97,7 +97,24 @@ struct Node {
 struct Branch {
     pattern: u32,
     /// In the order of their paths.
-    keys: Box<[Key]>,
+    keys: Span,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,14 +128,10 @@ struct Key {
 #[derive(Debug)]
 pub struct Scratch {
     matched: Vec<u32>,
-    /// Whether a pattern is in `matched`.
+    /// The event in which each pattern matched last.
     is_matched: Vec<u64>,
-    event: u64,
-    satisfied: Vec<u32>,
-    marks: Vec<Mark>,
-    hits: Vec<Hit>,
-    /// Whether a repeated key took hits back.
-    retracted: bool,
+    hits: Hits,
+    /// For each step, the last object that had its key.
     keys: Vec<KeyMark>,
     object: u64,
     field: FieldScratch,
@@ -126,6 +139,18 @@ pub struct Scratch {
     name: Vec<u8>,
     contexts: Contexts,
     entries: Entries,
+}
+
+/// The conditions that hold somewhere in an event.
+#[derive(Debug)]
+struct Hits {
+    /// Counts events, so that nothing needs to be reset between them.
+    event: u64,
+    satisfied: Vec<u32>,
+    marks: Vec<Mark>,
+    log: Vec<Hit>,
+    /// Whether a repeated key took hits back.
+    retracted: bool,
 }
 
 /// The last hit of a condition.
@@ -171,11 +196,13 @@ impl Set {
         Scratch {
             matched: Vec::new(),
             is_matched: vec![0; self.patterns],
-            event: 0,
-            satisfied: Vec::new(),
-            marks: vec![Mark::default(); self.waiting.len()],
-            hits: Vec::new(),
-            retracted: false,
+            hits: Hits {
+                event: 0,
+                satisfied: Vec::new(),
+                marks: vec![Mark::default(); self.waiting.len()],
+                log: Vec::new(),
+                retracted: false,
+            },
             keys: vec![KeyMark::default(); self.nodes.len()],
             object: 0,
             field: FieldScratch::for_fields(self.fields.iter()),
@@ -196,30 +223,28 @@ impl Set {
     ) -> Result<&'s [u32], EventError> {
         scratch.begin();
         Walk::new(self, event, scratch).event()?;
-        scratch.settle();
-        for index in 0..scratch.satisfied.len() {
-            let condition = scratch.satisfied[index];
-            for branch in &self.waiting[condition as usize] {
-                self.decide(*branch, scratch)?;
-            }
+        scratch.hits.settle();
+        for index in 0..scratch.hits.satisfied.len() {
+            self.decide(scratch.hits.satisfied[index], scratch)?;
         }
-        for branch in &self.always {
-            self.decide(*branch, scratch)?;
-        }
+        self.decide(self.waiting.len() as u32 - 1, scratch)?;
         scratch.matched.sort_unstable();
         Ok(&scratch.matched)
     }
 
-    fn decide(&self, branch: u32, scratch: &mut Scratch) -> Result<(), EventError> {
-        let branch = &self.branches[branch as usize];
-        let pattern = branch.pattern as usize;
-        if scratch.is_matched[pattern] == scratch.event || !scratch.holds(&branch.keys) {
-            return Ok(());
-        }
-        let alone = branch.keys.len() < 2 || scratch.contexts.is_empty();
-        if alone || consistency::holds(&branch.keys, scratch)? {
-            scratch.is_matched[pattern] = scratch.event;
-            scratch.matched.push(branch.pattern);
+    /// Decides the branches that wait on a condition.
+    fn decide(&self, condition: u32, scratch: &mut Scratch) -> Result<(), EventError> {
+        for branch in &self.branches[self.waiting[condition as usize].range()] {
+            let keys = &self.keys[branch.keys.range()];
+            let pattern = branch.pattern as usize;
+            if scratch.is_matched[pattern] == scratch.hits.event || !scratch.holds(keys) {
+                continue;
+            }
+            let alone = keys.len() < 2 || scratch.contexts.is_empty();
+            if alone || consistency::holds(keys, scratch)? {
+                scratch.is_matched[pattern] = scratch.hits.event;
+                scratch.matched.push(branch.pattern);
+            }
         }
         Ok(())
     }
@@ -227,13 +252,29 @@ impl Set {
 
 impl Scratch {
     fn begin(&mut self) {
-        self.event += 1;
         self.matched.clear();
-        self.satisfied.clear();
-        self.hits.clear();
-        self.retracted = false;
+        self.hits.begin();
         self.contexts.clear();
         self.entries.clear();
+    }
+
+    /// Whether every key holds somewhere in the event, elements of arrays not told apart.
+    fn holds(&self, keys: &[Key]) -> bool {
+        // Behind another key, whether a value is absent can depend on the element that was chosen.
+        let undecided = keys.len() > 1 && !self.contexts.is_empty();
+        keys.iter().all(|key| {
+            self.hits.are_on(key.condition)
+                || key.presence != NONE && (undecided || !self.hits.are_on(key.presence))
+        })
+    }
+}
+
+impl Hits {
+    fn begin(&mut self) {
+        self.event += 1;
+        self.satisfied.clear();
+        self.log.clear();
+        self.retracted = false;
     }
 
     fn hit(&mut self, condition: u32, context: u32) {
@@ -241,19 +282,24 @@ impl Scratch {
         let mark = &mut self.marks[condition as usize];
         if mark.event != self.event {
             self.satisfied.push(condition);
-        } else if self.hits.get(mark.hit as usize) == Some(&hit) {
+        } else if self.log.get(mark.hit as usize) == Some(&hit) {
             return;
         }
         *mark = Mark {
             event: self.event,
-            hit: self.hits.len() as u32,
+            hit: self.log.len() as u32,
         };
-        self.hits.push(hit);
+        self.log.push(hit);
+    }
+
+    fn are_on(&self, condition: u32) -> bool {
+        self.marks[condition as usize].event == self.event
     }
 
     /// Takes back the hits of a member whose key came again.
+    #[cold]
     fn retract(&mut self, hits: std::ops::Range<usize>) {
-        for hit in &mut self.hits[hits] {
+        for hit in &mut self.log[hits] {
             hit.condition = NONE;
             self.retracted = true;
         }
@@ -266,31 +312,16 @@ impl Scratch {
         }
         self.event += 1;
         self.satisfied.clear();
-        self.hits.retain(|hit| hit.condition != NONE);
-        for index in 0..self.hits.len() {
-            let condition = self.hits[index].condition;
-            let mark = &mut self.marks[condition as usize];
+        self.log.retain(|hit| hit.condition != NONE);
+        for (index, hit) in self.log.iter().enumerate() {
+            let mark = &mut self.marks[hit.condition as usize];
             if mark.event != self.event {
-                self.satisfied.push(condition);
+                self.satisfied.push(hit.condition);
             }
             *mark = Mark {
                 event: self.event,
                 hit: index as u32,
             };
         }
-    }
-
-    fn is_satisfied(&self, condition: u32) -> bool {
-        self.marks[condition as usize].event == self.event
-    }
-
-    /// Whether every key holds somewhere in the event, elements of arrays not told apart.
-    fn holds(&self, keys: &[Key]) -> bool {
-        keys.iter().all(|key| {
-            self.is_satisfied(key.condition)
-                // Beside arrays, whether a value is absent depends on the element.
-                || key.presence != NONE
-                    && (!self.contexts.is_empty() || !self.is_satisfied(key.presence))
-        })
     }
 }

@@ -211,12 +211,11 @@ impl<'a> Tokens<'a> {
     }
 
     fn number(&mut self) -> Result<Token, PatternError> {
-        let rest = &self.source.as_bytes()[self.position..];
-        let Some(length) = scan::number_length(rest) else {
+        let Some(end) = scan::number_end(self.source.as_bytes(), self.position) else {
             return self.refuse("Malformed number");
         };
-        self.number = self.position..self.position + length;
-        self.position += length;
+        self.number = self.position..end;
+        self.position = end;
         Ok(Token::Number)
     }
 
@@ -256,10 +255,6 @@ impl<'a> Tokens<'a> {
     }
 
     fn skip_whitespace(&mut self) {
-        let rest = &self.source.as_bytes()[self.position..];
-        self.position += rest
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'))
-            .count();
+        self.position = scan::space_end(self.source.as_bytes(), self.position);
     }
 }

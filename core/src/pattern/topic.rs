@@ -144,5 +144,5 @@ fn as_event(attributes: &[Attribute]) -> String {
 
 fn number(text: &str) -> Option<&str> {
     let text = text.trim();
-    (scan::number_length(text.as_bytes()) == Some(text.len())).then_some(text)
+    (scan::number_end(text.as_bytes(), 0) == Some(text.len())).then_some(text)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::future::{join_all, join5};
+use futures::future::{join_all, join3};
 use serde_json::Value;
 
 use super::super::api::{ConsumerInfo, StreamInfo};
@@ -28,27 +28,30 @@ impl Fifo {
 
     pub(crate) async fn depth(&self) -> Result<Depth, BrokerError> {
         let (connection, names) = (&self.shared.connection, &self.shared.names);
-        let (groups, fronts) = (names.all("group"), names.all("front"));
-        let dead = format!("STREAM.INFO.{}", names.dead_stream);
-        let wakes = names.all("wake");
-        let (turns, stored, first, delayed, dead) = join5(
-            self.turns(),
-            messages_on(connection, names, &groups),
-            messages_on(connection, names, &fronts),
-            subjects_in(connection, names, &wakes),
-            connection.api::<StreamInfo>("read stream", &dead, &Value::Null),
-        )
-        .await;
-        let dead =
-            dead.map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))?;
-        let oldest = self.first_of(&groups, 1).await?;
-        let stored = stored? + first?;
+        let groups = names.all("group");
+        let stored = Box::pin(async {
+            let stored = messages_on(connection, names, &groups).await?;
+            let first = messages_on(connection, names, &names.all("front")).await?;
+            let oldest = self.first_of(&groups, 1).await?;
+            Ok::<_, BrokerError>((stored + first, oldest))
+        });
+        let dead = Box::pin(async {
+            let delayed = subjects_in(connection, names, &names.all("wake")).await?;
+            let api = format!("STREAM.INFO.{}", names.dead_stream);
+            connection
+                .api::<StreamInfo>("read stream", &api, &Value::Null)
+                .await
+                .map(|info| (delayed, info.state.messages))
+                .map_err(|failure| failure.told(&format!("stream {}", names.dead_stream)))
+        });
+        let (turns, stored, dead) = join3(Box::pin(self.turns()), stored, dead).await;
+        let ((stored, oldest), (delayed, dead)) = (stored?, dead?);
         let in_flight = (turns?.num_ack_pending).min(stored);
         Ok(Depth {
             ready: stored - in_flight,
             in_flight,
-            delayed: delayed?,
-            dead: dead.state.messages,
+            delayed,
+            dead,
             oldest: oldest.map(|raw| raw.time),
         })
     }

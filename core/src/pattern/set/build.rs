@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::field::{FAILS, FieldBuilder};
-use super::{Branch, Key, MAX_PATTERNS, NONE, Node, Set, SetError, Table};
+use super::field::{FieldBuilder, MAX_CONDITIONS};
+use super::{Branch, Key, MAX_PATTERNS, NONE, Node, Set, SetError, Span, Table};
 use crate::pattern::Pattern;
 use crate::pattern::grammar::Path;
 use crate::pattern::test::Test;
@@ -27,7 +27,8 @@ struct Builder {
     shared: HashMap<(usize, *const Test), u32>,
     /// For each field, the condition that any value is there.
     presence: HashMap<usize, u32>,
-    branches: Vec<Branch>,
+    /// The pattern and the keys of each branch.
+    branches: Vec<(u32, Vec<Key>)>,
 }
 
 pub(super) fn build<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Set, SetError> {
@@ -45,10 +46,7 @@ pub(super) fn build<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Resu
                 .iter()
                 .map(|(path, list)| builder.key(path, &list.tests))
                 .collect::<Result<Vec<_>, _>>()?;
-            builder.branches.push(Branch {
-                pattern: number as u32,
-                keys: keys.into(),
-            });
+            builder.branches.push((number as u32, keys));
         }
     }
     Ok(builder.finish(patterns.len()))
@@ -120,26 +118,44 @@ impl Builder {
     }
 
     fn number(&mut self) -> Result<u32, SetError> {
-        if self.conditions == FAILS - 1 {
+        if self.conditions == MAX_CONDITIONS {
             return Err(SetError::TooManyConditions);
         }
         self.conditions += 1;
         Ok(self.conditions - 1)
     }
 
-    fn finish(self, patterns: usize) -> Set {
+    fn finish(mut self, patterns: usize) -> Set {
         let mut sharing = vec![0_u32; self.conditions as usize];
-        for key in self.branches.iter().flat_map(|branch| &branch.keys) {
+        for key in self.branches.iter().flat_map(|(_, keys)| keys) {
             sharing[key.condition as usize] += 1;
         }
-        let mut waiting = vec![Vec::new(); self.conditions as usize];
-        let mut always = Vec::new();
-        for (number, branch) in self.branches.iter().enumerate() {
-            let needed = branch.keys.iter().filter(|key| key.presence == NONE);
-            match needed.min_by_key(|key| sharing[key.condition as usize]) {
-                Some(key) => waiting[key.condition as usize].push(number as u32),
-                None => always.push(number as u32),
+        // A branch waits on the condition that the fewest share; branches that wait on one stand together, those that wait on
+        // none at the end.
+        let awaited = |keys: &[Key]| {
+            let needed = keys.iter().filter(|key| key.presence == NONE);
+            let rarest = needed.min_by_key(|key| sharing[key.condition as usize]);
+            rarest.map_or(NONE, |key| key.condition)
+        };
+        self.branches.sort_by_cached_key(|(_, keys)| awaited(keys));
+        let mut waiting = vec![Span::default(); self.conditions as usize + 1];
+        let (mut branches, mut all_keys) = (Vec::new(), Vec::new());
+        for (number, (pattern, keys)) in self.branches.iter().enumerate() {
+            let span = &mut waiting[awaited(keys).min(self.conditions) as usize];
+            if span.is_empty() {
+                span.start = number as u32;
             }
+            span.end = number as u32 + 1;
+            let start = all_keys.len() as u32;
+            all_keys.extend_from_slice(keys);
+            let keys = Span {
+                start,
+                end: all_keys.len() as u32,
+            };
+            branches.push(Branch {
+                pattern: *pattern,
+                keys,
+            });
         }
         let nodes = self
             .steps
@@ -160,10 +176,10 @@ impl Builder {
         Set {
             nodes,
             fields: self.fields.into_iter().map(FieldBuilder::build).collect(),
-            waiting: waiting.into_iter().map(Into::into).collect(),
-            joins: self.branches.iter().any(|branch| branch.keys.len() > 1),
-            branches: self.branches,
-            always,
+            waiting,
+            joins: self.branches.iter().any(|(_, keys)| keys.len() > 1),
+            branches,
+            keys: all_keys,
             patterns,
         }
     }

@@ -185,7 +185,7 @@ pub(super) fn holds(keys: &[Key], scratch: &mut Scratch) -> Result<bool, EventEr
         ..
     } = scratch;
     if !entries.is_sorted {
-        entries.sorted.clone_from(hits);
+        entries.sorted.clone_from(&hits.log);
         entries.sorted.sort_unstable();
         entries.sorted.dedup();
         entries.is_sorted = true;

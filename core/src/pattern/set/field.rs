@@ -13,6 +13,10 @@ use crate::pattern::test::{Not, Range, Test};
 /// What a match of a value leads to: a condition that holds or, with [`FAILS`], an `anything-but` that does not.
 pub(super) type Target = u32;
 pub(super) const FAILS: u32 = 1 << 31;
+/// In a table: the number of a list of targets, where there is more than one.
+const LIST: u32 = 1 << 30;
+/// Conditions a set may have.
+pub(super) const MAX_CONDITIONS: u32 = LIST;
 
 /// A value of an event, as it is compared.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +59,7 @@ pub(super) struct Field {
     any_number: bool,
 }
 
-/// Keys with a list of targets each.
+/// Keys with their targets; nearly always one each.
 #[derive(Debug, Default)]
 struct Lists {
     table: Table,
@@ -63,24 +67,35 @@ struct Lists {
 }
 
 impl Lists {
-    fn new(entries: BTreeMap<Vec<u8>, Vec<Target>>) -> Self {
-        let table = Table::new(
-            entries
-                .keys()
-                .enumerate()
-                .map(|(number, key)| (key.as_slice(), number as u32)),
-        );
-        Self {
-            table,
-            lists: entries.into_values().map(Into::into).collect(),
-        }
+    fn new(entries: Entries) -> Self {
+        let mut lists = Vec::new();
+        let value = |targets: &Vec<Target>| match **targets {
+            [target] => target,
+            ref several => {
+                lists.push(several.into());
+                lists.len() as u32 - 1 | LIST
+            }
+        };
+        let values: Vec<_> = entries.values().map(value).collect();
+        let table = Table::new(entries.keys().map(Vec::as_slice).zip(values));
+        Self { table, lists }
     }
 
-    #[inline]
-    fn get(&self, key: &[u8]) -> &[Target] {
-        self.table
-            .get(key)
-            .map_or(&[], |list| &self.lists[list as usize])
+    /// Calls `hit` for each target of `key`; whether there is any.
+    #[inline(always)]
+    fn visit(&self, key: &[u8], hit: &mut impl FnMut(Target)) -> bool {
+        let Some(target) = self.table.get(key) else {
+            return false;
+        };
+        if target & LIST == 0 {
+            hit(target);
+        } else {
+            self.lists[(target & !LIST) as usize]
+                .iter()
+                .copied()
+                .for_each(hit);
+        }
+        true
     }
 }
 
@@ -93,7 +108,7 @@ struct Affixes {
 }
 
 impl Affixes {
-    fn new(entries: BTreeMap<Vec<u8>, Vec<Target>>) -> Self {
+    fn new(entries: Entries) -> Self {
         let mut lengths: Vec<_> = entries.keys().map(Vec::len).collect();
         lengths.sort_unstable();
         lengths.dedup();
@@ -113,21 +128,13 @@ impl Affixes {
 
     fn starting(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
         for length in self.fitting(text) {
-            self.lists
-                .get(&text[..length])
-                .iter()
-                .copied()
-                .for_each(&mut *hit);
+            self.lists.visit(&text[..length], hit);
         }
     }
 
     fn ending(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
         for length in self.fitting(text) {
-            self.lists
-                .get(&text[text.len() - length..])
-                .iter()
-                .copied()
-                .for_each(&mut *hit);
+            self.lists.visit(&text[text.len() - length..], hit);
         }
     }
 }
@@ -365,7 +372,7 @@ impl Field {
             Value::False => self.no.iter().copied().for_each(hit),
             Value::Number(written) => self.look_up_number(written, hit),
             Value::Text(text) => {
-                self.texts.get(text).iter().copied().for_each(&mut *hit);
+                self.texts.visit(text, hit);
                 if self.any_text {
                     self.look_up_text(text, lower, states, hit);
                 }
@@ -375,17 +382,22 @@ impl Field {
 
     fn look_up_number(&self, written: &[u8], hit: &mut impl FnMut(Target)) {
         if self.any_number
-            && let Some(number) = number::comparable(written)
+            && let Some(number) = number::nearest(written)
         {
             let bits = number.to_bits().to_le_bytes();
-            self.numbers.get(&bits).iter().copied().for_each(&mut *hit);
-            let ranges = self
+            let mut ranges = self
                 .ranges
                 .iter()
-                .filter(|(range, _)| range.contains(number));
-            ranges.for_each(|(_, target)| hit(*target));
+                .filter(|(range, _)| range.contains(number))
+                .peekable();
+            let relevant = self.numbers.table.get(&bits).is_some() || ranges.peek().is_some();
+            // Rarely asked, and dear.
+            if relevant && number::is_exact(written, number) {
+                self.numbers.visit(&bits, hit);
+                ranges.for_each(|(_, target)| hit(*target));
+            }
         }
-        self.written.get(written).iter().copied().for_each(hit);
+        self.written.visit(written, hit);
     }
 
     fn look_up_text(
@@ -400,11 +412,7 @@ impl Field {
         if self.ignores_ascii_case() {
             lower.clear();
             lower.extend(text.iter().map(u8::to_ascii_lowercase));
-            self.lower_texts
-                .get(lower)
-                .iter()
-                .copied()
-                .for_each(&mut *hit);
+            self.lower_texts.visit(lower, hit);
             self.lower_prefixes.starting(lower, hit);
             self.lower_suffixes.ending(lower, hit);
         }
@@ -418,7 +426,7 @@ impl Field {
                 .filter(|blocks| blocks.width == address.width)
             {
                 let first = address.masked(blocks.prefix).bits.to_le_bytes();
-                blocks.lists.get(&first).iter().copied().for_each(&mut *hit);
+                blocks.lists.visit(&first, hit);
             }
         }
         if let Some(wildcards) = &self.wildcards {
@@ -436,12 +444,13 @@ impl Field {
         if !self.folded_texts.is_empty()
             && let Ok(unicode) = std::str::from_utf8(text)
         {
-            for number in self.folded_keys.get(case::key(unicode).as_bytes()) {
-                let (folded, target) = &self.folded_texts[*number as usize];
-                if folded.matches(text) {
-                    hit(*target);
-                }
-            }
+            self.folded_keys
+                .visit(case::key(unicode).as_bytes(), &mut |number| {
+                    let (folded, target) = &self.folded_texts[number as usize];
+                    if folded.matches(text) {
+                        hit(*target);
+                    }
+                });
         }
         for (folded, target) in &self.folded_prefixes {
             if folded.after_prefix(text).is_some() {

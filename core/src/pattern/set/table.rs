@@ -1,38 +1,52 @@
 //! A read-only map from byte strings to numbers: one hash and, nearly always, one comparison.
 
-/// The hash of a byte string. Keys come from patterns, so nobody who sends events can choose what collides.
-#[inline]
-pub(super) fn hash(bytes: &[u8]) -> u64 {
-    const A: u64 = 0x9e37_79b9_7f4a_7c15;
-    const B: u64 = 0xd1b5_4a32_d192_ed03;
-    fn read(bytes: &[u8]) -> u64 {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        u64::from_le_bytes(word)
+/// The content of up to eight bytes, as a number that only strings of other lengths share.
+#[inline(always)]
+fn word(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        }
+        _ => match *bytes {
+            [] => 0,
+            [a] => u64::from(a),
+            [a, b] => u64::from(a) | u64::from(b) << 8,
+            [a, b, c, ..] => u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16,
+        },
     }
-    fn mix(a: u64, b: u64) -> u64 {
-        let product = u128::from(a ^ A) * u128::from(b ^ B);
-        product as u64 ^ (product >> 64) as u64
-    }
+}
+
+#[inline(always)]
+fn mix(state: u64, word: u64) -> u64 {
+    let product =
+        u128::from(state ^ 0x9e37_79b9_7f4a_7c15) * u128::from(word ^ 0xd1b5_4a32_d192_ed03);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// A hash and the content, as far as a number holds it. Keys come from patterns, so nobody who sends events can choose what collides.
+#[inline(always)]
+fn digest(bytes: &[u8]) -> (u64, u64) {
     let length = bytes.len() as u64;
+    if bytes.len() <= 8 {
+        let word = word(bytes);
+        return (mix(length, word), word);
+    }
     let mut state = length;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for chunk in chunks {
+    for chunk in bytes.as_chunks::<8>().0 {
         state = mix(state, u64::from_le_bytes(*chunk));
     }
-    if !rest.is_empty() {
-        state = match bytes.last_chunk::<8>() {
-            // Overlaps what was read: cheaper than a copy.
-            Some(last) => mix(state, u64::from_le_bytes(*last)),
-            None => mix(state, read(rest)),
-        };
-    }
-    mix(state, B)
+    // Overlaps what was read: cheaper than a copy of the rest.
+    let last = bytes
+        .last_chunk::<8>()
+        .map_or(0, |last| u64::from_le_bytes(*last));
+    let hash = mix(state, last);
+    (hash, hash)
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    tag: u32,
+    /// The content of a short key, the hash of a long one.
+    word: u64,
     start: u32,
     length: u32,
     value: u32,
@@ -62,7 +76,7 @@ impl Table {
         }
         let capacity = (entries.len() * 2).next_power_of_two();
         let free = Slot {
-            tag: 0,
+            word: 0,
             start: 0,
             length: 0,
             value: EMPTY,
@@ -74,13 +88,13 @@ impl Table {
         };
         let mut keys = Vec::new();
         for (key, value) in entries {
-            let hash = hash(key);
+            let (hash, word) = digest(key);
             let mut at = hash as usize & (capacity - 1);
             while table.slots[at].value != EMPTY {
                 at = (at + 1) & (capacity - 1);
             }
             table.slots[at] = Slot {
-                tag: (hash >> 32) as u32,
+                word,
                 start: keys.len() as u32,
                 length: key.len() as u32,
                 value,
@@ -96,22 +110,22 @@ impl Table {
         self.slots.is_empty()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, key: &[u8]) -> Option<u32> {
         if self.lengths & length_bit(key.len()) == 0 {
             return None;
         }
         let mask = self.slots.len() - 1;
-        let hash = hash(key);
+        let (hash, word) = digest(key);
         let mut at = hash as usize & mask;
         loop {
             let slot = &self.slots[at];
             if slot.value == EMPTY {
                 return None;
             }
-            if slot.tag == (hash >> 32) as u32 && slot.length as usize == key.len() {
+            if slot.word == word && slot.length as usize == key.len() {
                 let start = slot.start as usize;
-                if &self.keys[start..start + key.len()] == key {
+                if key.len() <= 8 || &self.keys[start..start + key.len()] == key {
                     return Some(slot.value);
                 }
             }

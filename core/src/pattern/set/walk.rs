@@ -2,7 +2,7 @@
 
 use super::consistency::ROOT;
 use super::field::Value;
-use super::{EventError, MAX_EVENT_DEPTH, MAX_HITS, NONE, Scratch, Set};
+use super::{EventError, MAX_EVENT_DEPTH, MAX_HITS, NONE, Scratch, Set, skip};
 use crate::pattern::scan;
 
 type Done = Result<(), EventError>;
@@ -52,11 +52,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip_whitespace(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
-            self.at += 1;
-        }
+        self.at = scan::space_end(self.bytes, self.at);
     }
 
     /// Looks at the next byte that is not white space.
@@ -82,21 +80,12 @@ impl<'a> Walk<'a> {
 
     #[inline]
     fn number(&mut self) -> Result<&'a [u8], EventError> {
-        let rest = &self.bytes[self.at..];
-        let Some(length) = scan::number_length(rest) else {
+        let Some(end) = scan::number_end(self.bytes, self.at) else {
             return self.malformed();
         };
-        self.at += length;
-        Ok(&rest[..length])
-    }
-
-    #[inline]
-    fn word(&mut self, word: &[u8]) -> Done {
-        if !self.bytes[self.at..].starts_with(word) {
-            return self.malformed();
-        }
-        self.at += word.len();
-        Ok(())
+        let number = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(number)
     }
 
     /// Reads a key and its colon; gives its body and whether it must be unescaped.
@@ -197,13 +186,15 @@ impl<'a> Walk<'a> {
     }
 
     fn member(&mut self, child: u32, object: u64, context: u32, depth: usize) -> Done {
-        let start = self.scratch.hits.len() as u32;
+        let start = self.scratch.hits.log.len() as u32;
         let mark = self.scratch.keys[child as usize];
         if mark.object == object {
-            self.scratch.retract(mark.start as usize..mark.end as usize);
+            self.scratch
+                .hits
+                .retract(mark.start as usize..mark.end as usize);
         }
         self.value(child, context, depth)?;
-        let end = self.scratch.hits.len() as u32;
+        let end = self.scratch.hits.log.len() as u32;
         self.scratch.keys[child as usize] = super::KeyMark { object, start, end };
         Ok(())
     }
@@ -223,17 +214,13 @@ impl<'a> Walk<'a> {
                 }
                 Value::Text(body)
             }
-            b't' => {
-                self.word(b"true")?;
-                Value::True
-            }
-            b'f' => {
-                self.word(b"false")?;
-                Value::False
-            }
-            b'n' => {
-                self.word(b"null")?;
-                Value::Null
+            word @ (b't' | b'f' | b'n') => {
+                self.at = skip::word_end(self.bytes, self.at)?;
+                match word {
+                    b't' => Value::True,
+                    b'f' => Value::False,
+                    _ => Value::Null,
+                }
             }
             _ => Value::Number(self.number()?),
         };
@@ -255,13 +242,11 @@ impl<'a> Walk<'a> {
         let Some(field) = self.set.fields.get(field as usize) else {
             return Ok(());
         };
-        let scratch = &mut *self.scratch;
-        let mut field_scratch = std::mem::take(&mut scratch.field);
-        field.look_at(value, &mut field_scratch, &mut |condition| {
-            scratch.hit(condition, context)
-        });
-        scratch.field = field_scratch;
-        if scratch.hits.len() > MAX_HITS {
+        let Scratch {
+            field: room, hits, ..
+        } = &mut *self.scratch;
+        field.look_at(value, room, &mut |condition| hits.hit(condition, context));
+        if hits.log.len() > MAX_HITS {
             Err(EventError::CombinesTooMany)
         } else {
             Ok(())
@@ -297,53 +282,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks a value and passes over it. It stands inside `depth` brackets.
+    #[inline]
     fn skip_value(&mut self, depth: usize) -> Done {
-        match self.next_byte()? {
-            b'"' => self.string().map(drop),
-            b'{' | b'[' => self.skip_container(depth + 1),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'n' => self.word(b"null"),
-            _ => self.number().map(drop),
-        }
-    }
-
-    /// Checks an object or array and passes over it. `depth` counts it.
-    fn skip_container(&mut self, depth: usize) -> Done {
-        // Which of the open brackets are braces, the innermost in the lowest bit of the last word.
-        let mut braces = [0_u64; MAX_EVENT_DEPTH / 64 + 1];
-        let mut open = 0;
-        loop {
-            let bracket = self.next_byte()?;
-            if bracket == b'{' || bracket == b'[' {
-                let brace = bracket == b'{';
-                let close = if brace { b'}' } else { b']' };
-                if self.opens(close, depth + open)? {
-                    let (word, bit) = (open / 64, open % 64);
-                    braces[word] = braces[word] & !(1 << bit) | u64::from(brace) << bit;
-                    open += 1;
-                    if brace {
-                        self.key()?;
-                    }
-                    continue;
-                }
-            } else {
-                self.skip_value(depth)?;
-            }
-            // Behind a value.
-            loop {
-                if open == 0 {
-                    return Ok(());
-                }
-                let brace = braces[(open - 1) / 64] >> ((open - 1) % 64) & 1 == 1;
-                if self.another(if brace { b'}' } else { b']' })? {
-                    if brace {
-                        self.key()?;
-                    }
-                    break;
-                }
-                open -= 1;
-            }
-        }
+        self.skip_whitespace();
+        self.at = skip::value_end(self.bytes, self.at, depth)?;
+        Ok(())
     }
 }

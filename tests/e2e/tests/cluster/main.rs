@@ -13,6 +13,7 @@
 
 mod addresses;
 mod bus;
+mod dead_letters;
 mod drift;
 mod fifo;
 mod fixtures;

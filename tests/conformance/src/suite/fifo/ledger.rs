@@ -20,11 +20,10 @@ const LIMIT: u32 = 6;
 /// What happened in one group.
 #[derive(Default)]
 struct Story {
-    /// The highest number whose handler was started.
-    started: Option<usize>,
+    /// The first message of the latest call.
+    called: usize,
     /// All numbers below are handled or given up.
     done: usize,
-    repeats: usize,
 }
 
 #[derive(Default)]
@@ -34,23 +33,19 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// A handler starts with message `number` of a group.
-    fn start(&mut self, group: &str, number: usize) {
+    /// A call begins with these messages of a group. It may be a repeat, but never before a call that
+    /// began already, never with a gap, and never before what is in front of it was decided.
+    fn call(&mut self, group: &str, numbers: &[usize]) {
         let story = self.groups.entry(group.to_owned()).or_default();
-        match story.started {
-            Some(last) if number < last => {
-                let what = format!("{group}: {number} starts after {last}");
-                self.violations.push(what);
-            }
-            Some(last) if number == last => story.repeats += 1,
-            _ => {
-                if story.done < number {
-                    let what = format!("{group}: {number} starts, done is {}", story.done);
-                    self.violations.push(what);
-                }
-                story.started = Some(number);
-            }
+        let first = numbers[0];
+        let in_order = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        if !in_order || first < story.called || first > story.done {
+            let (called, done) = (story.called, story.done);
+            self.violations.push(format!(
+                "{group}: {numbers:?} after a call from {called}, done is {done}"
+            ));
         }
+        story.called = first;
     }
 
     /// A handler has decided about message `number`.
@@ -99,7 +94,12 @@ pub async fn fifo_order_holds_under_kills(mut ground: Ground) {
         .filter(|(_, story)| story.done < MESSAGES)
         .map(|(group, story)| (group, story.done))
         .collect();
-    assert!(open.is_empty(), "not handled: {open:?}");
+    let depth = persist(|| here.work.depth()).await;
+    let groups = persist(|| here.fifo.groups()).await;
+    assert!(
+        open.is_empty(),
+        "not handled: {open:?}; {depth:?}, {groups:?}"
+    );
     crate::ground::becomes_empty(&here.work).await;
 }
 
@@ -155,9 +155,12 @@ async fn handle(ledger: &Mutex<Ledger>, turn: Turn) {
         if !settle(|| turn.lease.begin()).await {
             return;
         }
-        for held in &messages {
-            let number = number(&held.message.id);
-            ledger.lock().unwrap().start(&group, number);
+        let numbers: Vec<usize> = messages
+            .iter()
+            .map(|held| number(&held.message.id))
+            .collect();
+        ledger.lock().unwrap().call(&group, &numbers);
+        for (held, number) in messages.iter().zip(numbers) {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(..4))).await;
             match fastrand::u32(..100) {
                 // The process dies.
