@@ -279,3 +279,22 @@ fn a_group_that_was_given_up_is_put_back_in_its_order() {
             .any(|line| line.contains("balance"))
     );
 }
+
+#[test]
+fn an_expression_that_cannot_be_parsed_is_found_without_a_cluster() {
+    let place = tempfile::tempdir().unwrap();
+    let manifest = std::fs::read_to_string(folder().join("transfers.yaml")).unwrap();
+    let file = place.path().join("transfers.yaml");
+    std::fs::write(&file, manifest.replace("data.account", "data.")).unwrap();
+    for arguments in [["lint", "-f"], ["run", "-f"]] {
+        let output = Command::new(WEIR)
+            .args(arguments)
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains("spec.groupBy: "), "{said}");
+    }
+}
