@@ -34,6 +34,9 @@ pub enum Command {
     /// Look at dead letters, move them, throw them away: messages that were given up, kept whole with the reason.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Look at the groups of an ordered queue, and let those go on that wait for you.
+    #[command(subcommand)]
+    Groups(Groups),
     /// Check manifests without a cluster: schema, rules, references.
     Lint(Lint),
     /// Try event patterns and filter policies on events.
@@ -181,6 +184,45 @@ pub struct Send {
     /// Header of the time, for the scheme HmacSha256 with `payload: TimestampDotBody`.
     #[arg(long, value_name = "NAME", requires = "signature_header")]
     pub timestamp_header: Option<String>,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir groups`.
+#[derive(Debug, Subcommand)]
+pub enum Groups {
+    /// Count groups, and list those that were blocked or given up as a whole.
+    List(GroupsList),
+    /// Let a held group go on: a blocked one with the message that failed, another with what comes next.
+    Release(GroupOf),
+    /// Put the dead letters of a group back in front of it, in their order, and let it go on.
+    Redrive(GroupOf),
+}
+
+/// `weir groups list`.
+#[derive(Debug, Args)]
+pub struct GroupsList {
+    /// KIND/NAME, such as fifoconsumer/transfers.
+    pub object: String,
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir groups release` and `redrive`.
+#[derive(Debug, Args)]
+pub struct GroupOf {
+    /// KIND/NAME, such as fifoconsumer/transfers.
+    pub object: String,
+    /// The group; '' is that of messages without one.
+    pub group: String,
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

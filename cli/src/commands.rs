@@ -2,6 +2,7 @@
 
 pub mod dlq;
 pub mod filter;
+pub mod groups;
 pub mod lint;
 pub mod run;
 pub mod send;

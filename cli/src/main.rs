@@ -53,6 +53,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => commands::run::run(arguments).await,
         Command::Send(arguments) => commands::send::send(arguments).await,
         Command::Dlq(command) => commands::dlq::dlq(command).await,
+        Command::Groups(command) => commands::groups::groups(command).await,
         Command::Lint(arguments) => commands::lint::lint(&arguments),
         Command::Filter(command) => commands::filter::filter(&command),
         Command::Sm(command) => commands::sm::sm(&command),

@@ -297,6 +297,7 @@ pub enum DeduplicateScope {
 }
 
 impl DeduplicateScope {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "called by serde")]
     fn is_queue(&self) -> bool {
         *self == Self::Queue
     }
@@ -415,6 +416,7 @@ pub enum WhenExhausted {
 }
 
 impl WhenExhausted {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "called by serde")]
     fn is_dead_letter(&self) -> bool {
         *self == Self::DeadLetter
     }

@@ -11,7 +11,7 @@ pub enum Kind {
     Webhook,
     /// Frugal Consumer.
     QueueConsumer,
-    /// FIFOer.
+    /// Order within groups.
     FifoConsumer,
 }
 

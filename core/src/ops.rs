@@ -3,6 +3,8 @@
 //! The server (`weir_ops`, inside `weir run` and the operator) and the command line share these types.
 //! Unknown fields of a request are refused, so that a typo is not taken for consent.
 
+mod groups;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -16,6 +18,8 @@ use crate::message::{Headers, Message};
 use crate::object::{Kind, ObjectKey};
 use crate::redrive::{Counts, FASTEST, Filter, MOST_IDS, Redrive, State};
 use crate::wire;
+
+pub use groups::{GroupHold, Groups, HeldGroup, Released};
 
 /// Largest JSON document of a request, bytes: an edited body of the largest message, in base64.
 pub const LARGEST_REQUEST: usize = 2 * 1024 * 1024;

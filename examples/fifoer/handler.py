@@ -12,18 +12,22 @@ balances = {}  # per account: the number of the last transfer, and the balance
 under_way = set()  # accounts that are being booked
 
 
+def say(line):
+    sys.stderr.write(line + "\n")  # in one piece: accounts are booked at the same time
+
+
 def book(transfer):
     """Books one transfer; answers the balance, or None when it cannot be booked."""
     account, number, amount = transfer["account"], transfer["number"], transfer["amount"]
     if account in under_way:
-        print(f"{account}: two at once", file=sys.stderr)
+        say(f"{account}: two at once")
     under_way.add(account)
     try:
         last, balance = balances.get(account, (0, 0))
         if amount == 0:
             return None
         if number <= last:
-            print(f"{account}: {number} after {last}, out of order", file=sys.stderr)
+            say(f"{account}: {number} after {last}, out of order")
         balances[account] = (number, balance + amount)
         return balance + amount
     finally:
@@ -42,10 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         balance = book(transfer)
         if balance is None:
             attempt = self.headers["weir-attempt"]
-            print(f"{account}: {transfer['number']} cannot be booked, attempt {attempt}", file=sys.stderr)
+            say(f"{account}: {transfer['number']} cannot be booked, attempt {attempt}")
             self.answer(500)
         else:
-            print(f"{account}: {transfer['number']} booked, balance {balance}", file=sys.stderr)
+            say(f"{account}: {transfer['number']} booked, balance {balance}")
             self.answer(200)
 
     def answer(self, status):

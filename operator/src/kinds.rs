@@ -25,6 +25,7 @@ use crate::pod_security;
 use crate::runtime::Member;
 use crate::world::{Name, Place, Receiver, World};
 
+pub use fifoconsumer::group_by;
 pub use messagebus::ResolvedBus;
 
 /// What of the world an object's plan depends on.

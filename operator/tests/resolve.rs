@@ -370,6 +370,21 @@ fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
 }
 
 #[test]
+fn an_ordered_queue_never_runs_on_a_broker_that_keeps_no_order() {
+    rejected(
+        &fifo(json!({ "bus": "rabbit" })),
+        Reason::Unsupported,
+        "keeps no order within groups; name a MessageBus with spec.nats",
+    );
+    assert!(
+        decide(&queue(
+            json!({ "bus": "rabbit", "to": { "url": "http://a" } })
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
 fn an_ordered_queue_refuses_what_this_release_cannot_do() {
     for (spec, advice) in [
         (

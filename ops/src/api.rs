@@ -17,7 +17,7 @@ use crate::guard::{Access, Caller, Guard, Verb};
 use crate::redrives::Orders;
 use crate::refusal::{Body, Refusal, json};
 use crate::route::{Route, What, parse};
-use crate::{letters, moves, transfer};
+use crate::{groups, letters, moves, transfer};
 
 /// How long the document of a request may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -186,6 +186,18 @@ impl<D: Directory, G: Guard> Api<D, G> {
                 Ok(json(ok, &summary))
             }
             What::Export { after, filter } => transfer::export(queue, after, filter).await,
+            What::Groups { after, limit } => {
+                let listed = groups::list(entry, &*queue, after.as_deref(), limit).await?;
+                Ok(json(ok, &listed))
+            }
+            What::ReleaseGroup { group } => {
+                let released = groups::release(entry, &*queue, &group, &caller).await?;
+                Ok(json(ok, &released))
+            }
+            What::RedriveGroup { group } => {
+                let released = groups::redrive(entry, &*queue, &group, &caller).await?;
+                Ok(json(ok, &released))
+            }
             What::Redrives => Ok(json(ok, &moves::list(&*queue).await?)),
             What::Redrive { id } => Ok(json(ok, &moves::status(&*queue, &id).await?)),
             What::CancelRedrive { id } => {

@@ -12,6 +12,7 @@
 
 mod api;
 mod directory;
+mod groups;
 mod guard;
 mod letters;
 mod local;

@@ -9,8 +9,8 @@ use crate::guard::{Access, Verb};
 use crate::refusal::Refusal;
 
 const HELP: &str = "there is GET /v1/objects, and below /v1/objects/<kind>/<name>: GET depth, messages, \
-    dead-letters, dead-letters/<id>, summary, export, redrives, redrives/<id>; POST redrives, \
-    purge, import; DELETE redrives/<id>";
+    dead-letters, dead-letters/<id>, summary, export, redrives, redrives/<id>, groups; POST redrives, \
+    purge, import, groups/<group>/release, groups/<group>/redrive; DELETE redrives/<id>";
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,16 @@ pub(crate) enum What {
         after: Option<u64>,
         filter: Filter,
     },
+    Groups {
+        after: Option<String>,
+        limit: usize,
+    },
+    ReleaseGroup {
+        group: String,
+    },
+    RedriveGroup {
+        group: String,
+    },
     Redrives,
     Redrive {
         id: String,
@@ -75,9 +85,13 @@ impl What {
             | Self::Letter { .. }
             | Self::Summary { .. }
             | Self::Export { .. }
+            | Self::Groups { .. }
             | Self::Redrives
             | Self::Redrive { .. } => (Verb::Get, LETTERS),
-            Self::StartRedrive | Self::CancelRedrive { .. } => (Verb::Redrive, LETTERS),
+            Self::StartRedrive
+            | Self::CancelRedrive { .. }
+            | Self::ReleaseGroup { .. }
+            | Self::RedriveGroup { .. } => (Verb::Redrive, LETTERS),
             Self::Purge => (Verb::Delete, LETTERS),
             Self::Import => (Verb::Create, LETTERS),
         }
@@ -165,6 +179,16 @@ fn what(method: &Method, rest: &[&str], query: &mut Query) -> Result<What, Refus
         ["export"] => get(What::Export {
             after: query.number("after")?,
             filter: query.filter()?,
+        }),
+        ["groups"] => get(What::Groups {
+            after: query.take("afterGroup"),
+            limit: query.limit()?,
+        }),
+        ["groups", group, "release"] => post(What::ReleaseGroup {
+            group: (*group).to_owned(),
+        }),
+        ["groups", group, "redrive"] => post(What::RedriveGroup {
+            group: (*group).to_owned(),
         }),
         ["redrives"] if method == Method::POST => Ok(What::StartRedrive),
         ["redrives"] => only(method, &[Method::GET, Method::POST]).map(|()| What::Redrives),
@@ -287,6 +311,33 @@ mod tests {
             Route::Object { what, .. } => what,
             Route::Objects { .. } => panic!("no object"),
         }
+    }
+
+    #[test]
+    fn a_group_is_named_by_any_text() {
+        let post = |path: &str| match parse(&Method::POST, path, "") {
+            Ok(Route::Object { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
+        let group = |text: &str| text.to_owned();
+        assert_eq!(
+            post("/v1/objects/fifo/a/groups/acc%2F7%20*/release"),
+            What::ReleaseGroup {
+                group: group("acc/7 *")
+            }
+        );
+        assert_eq!(
+            post("/v1/objects/fifo/a/groups//redrive"),
+            What::RedriveGroup { group: group("") }
+        );
+        assert_eq!(
+            what_of("/v1/objects/fifo/a/groups?afterGroup=b&limit=5"),
+            What::Groups {
+                after: Some(group("b")),
+                limit: 5
+            }
+        );
+        assert!(get("/v1/objects/fifo/a/groups/b/release").is_err());
     }
 
     #[test]

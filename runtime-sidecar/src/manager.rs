@@ -331,6 +331,12 @@ async fn look_at_depth(object: &Object, clock: &dyn Clock) {
             object.shared.metrics.depth(&depth, clock.now());
             object.shared.set_depth(depth, object.config.queue.capacity);
             object.shared.set_problem("queue", None);
+            if object.config.queue.fifo.is_some()
+                && let Ok(fifo) = queue.handle.fifo()
+                && let Ok(counts) = fifo.groups().await
+            {
+                object.shared.metrics.groups(counts);
+            }
         }
         // An outage is shown by `connected`, not as something to fix.
         Err(error) if error.is_transient() => {}

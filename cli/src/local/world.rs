@@ -9,9 +9,9 @@ use serde_json::Value;
 use weir_broker::QueueSpec;
 use weir_core::config::{BusConfig, ObjectConfig, TargetConfig};
 use weir_crds::document::Document;
-use weir_crds::lint::{Linter, Problem};
+use weir_crds::lint::{Linter, Located, Problem, Severity};
 use weir_crds::shared::Handler;
-use weir_operator::kinds::Object;
+use weir_operator::kinds::{Object, group_by as group_by_of};
 use weir_operator::plan::Plan;
 use weir_operator::world::{Local, World};
 
@@ -63,10 +63,32 @@ impl Manifests {
             let manifest = linter.read(&file.path.display().to_string(), &file.text);
             all.problems.extend(manifest.problems);
             for located in manifest.documents {
+                all.check(&located, file);
                 all.add(located.document, file);
             }
         }
         all
+    }
+
+    /// What the schema cannot say: an expression that does not parse.
+    fn check(&mut self, located: &Located, file: &File) {
+        let Document::FifoConsumer(queue) = &located.document else {
+            return;
+        };
+        let group_by = queue.spec.group_by.as_deref();
+        if let Some(Err(rejected)) = group_by.map(group_by_of) {
+            let message = rejected.message;
+            self.problems.push(Problem {
+                file: file.path.display().to_string(),
+                line: Some(located.line),
+                object: format!("FifoConsumer/{}", located.document.name()),
+                path: "spec.groupBy".to_owned(),
+                message: message
+                    .strip_prefix("spec.groupBy: ")
+                    .map_or(message.clone(), str::to_owned),
+                severity: Severity::Error,
+            });
+        }
     }
 
     fn add(&mut self, document: Document, file: &File) {

@@ -1,4 +1,4 @@
-//! FIFOer: a queue whose groups are handled in order, and its handler.
+//! `FIFOer`: a queue whose groups are handled in order, and its handler.
 
 use kube::Resource as _;
 use serde_json::{Map, Value};
@@ -104,8 +104,9 @@ fn refuse_without_order(bus: &bus::Bus) -> Result<(), Rejected> {
     ))
 }
 
-/// An expression that cannot be parsed would refuse every message, so it is refused here.
-fn group_by(text: &str) -> Result<GroupBy, Rejected> {
+/// What `groupBy` says. An expression that cannot be parsed would refuse every message, so it is
+/// refused here, and by who reads manifests.
+pub fn group_by(text: &str) -> Result<GroupBy, Rejected> {
     let invalid = |why: &str| Rejected::new(Reason::InvalidSpec, format!("spec.groupBy: {why}"));
     match SpecGroupBy::parse(text) {
         Some(SpecGroupBy::Header(name)) => Ok(GroupBy::Header { name }),

@@ -62,7 +62,14 @@ impl Known {
         let mut about = Map::new();
         about.insert("uid".to_owned(), json!(uid));
         about.insert("generation".to_owned(), json!(object.meta().generation));
-        for field in ["backlog", "deadLetters", "inFlight", "url"] {
+        for field in [
+            "backlog",
+            "groups",
+            "blockedGroups",
+            "deadLetters",
+            "inFlight",
+            "url",
+        ] {
             if let Some(value) = status.get(field).filter(|value| **value != Value::Null) {
                 about.insert(field.to_owned(), value.clone());
             }

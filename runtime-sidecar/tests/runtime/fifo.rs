@@ -42,7 +42,8 @@ fn body(group: &str, number: usize) -> String {
 }
 
 async fn post(weir: &Weir, group: &str, number: usize) -> Answer {
-    weir.post("/fifoconsumers/ledger", body(group, number)).await
+    weir.post("/fifoconsumers/ledger", body(group, number))
+        .await
 }
 
 /// Stores messages while nothing is delivered, then lets go.
@@ -82,7 +83,9 @@ fn data_of(event: &Value) -> Value {
 fn numbers_of(handler: &Handler, group: &str) -> Vec<usize> {
     let calls = handler.calls();
     let all = calls.iter().flat_map(messages);
-    all.filter(|(of, _)| of == group).map(|(_, number)| number).collect()
+    all.filter(|(of, _)| of == group)
+        .map(|(_, number)| number)
+        .collect()
 }
 
 fn answer(body: impl Into<bytes::Bytes>) -> Reply {
@@ -134,7 +137,10 @@ async fn a_group_is_handled_in_order_and_one_at_a_time_and_groups_run_together()
     let groups = ["a", "b", "c", "d"];
     let weir = run(&mut object, &many(&groups, 20)).await;
     assert_eq!(weir.settled(&object).await.dead, 0);
-    assert!(!overlapped.load(Ordering::SeqCst), "one call of a group at a time");
+    assert!(
+        !overlapped.load(Ordering::SeqCst),
+        "one call of a group at a time"
+    );
     assert!((2..=4).contains(&handler.most()), "{}", handler.most());
     for group in groups {
         assert_eq!(numbers_of(&handler, group), (0..20).collect::<Vec<_>>());
@@ -147,7 +153,11 @@ async fn a_group_is_handled_in_order_and_one_at_a_time_and_groups_run_together()
 async fn a_poisoned_message_is_retried_in_place_then_its_group_goes_on_and_others_do_not_notice() {
     let handler = Handler::start(|_, call| async move {
         let (group, number) = messages(&call).remove(0);
-        status_of(if group == "bad" && number == 1 { 500 } else { 200 })
+        status_of(if group == "bad" && number == 1 {
+            500
+        } else {
+            200
+        })
     })
     .await;
     let mut object = ordered(&handler);
@@ -165,7 +175,10 @@ async fn a_poisoned_message_is_retried_in_place_then_its_group_goes_on_and_other
     let letters = weir.queue(&object).dead_letters(None, 10).await.unwrap();
     let letter = &letters.items[0].letter;
     assert_eq!(letter.message.group.as_deref(), Some("bad"));
-    assert_eq!((letter.failure.reason, letter.failure.attempts), (Reason::MaxAttempts, 3));
+    assert_eq!(
+        (letter.failure.reason, letter.failure.attempts),
+        (Reason::MaxAttempts, 3)
+    );
 }
 
 #[tokio::test]
@@ -209,13 +222,23 @@ async fn a_batch_holds_one_group_in_order() {
         assert_eq!(numbers_of(&handler, group), (0..25).collect::<Vec<_>>());
     }
     for call in handler.calls() {
-        assert_eq!(call.header("content-type"), "application/cloudevents-batch+json");
+        assert_eq!(
+            call.header("content-type"),
+            "application/cloudevents-batch+json"
+        );
         let groups: BTreeSet<String> = messages(&call).into_iter().map(|it| it.0).collect();
         assert_eq!(groups.len(), 1);
         let events: Vec<Value> = serde_json::from_slice(&call.body).unwrap();
-        assert_eq!(events[0]["partitionkey"], Value::from(groups.first().unwrap().clone()));
+        assert_eq!(
+            events[0]["partitionkey"],
+            Value::from(groups.first().unwrap().clone())
+        );
     }
-    assert!(handler.count() <= 8, "{} calls for 50 messages", handler.count());
+    assert!(
+        handler.count() <= 8,
+        "{} calls for 50 messages",
+        handler.count()
+    );
 }
 
 #[tokio::test]
@@ -256,16 +279,26 @@ async fn a_batch_that_fails_as_a_whole_costs_the_good_messages_nothing() {
     object.queue.batch_max = 6;
     let weir = run(&mut object, &many(&["a"], 6)).await;
     assert_eq!(weir.settled(&object).await.dead, 1);
-    let calls: Vec<usize> = handler.calls().iter().map(|call| messages(call).len()).collect();
+    let calls: Vec<usize> = handler
+        .calls()
+        .iter()
+        .map(|call| messages(call).len())
+        .collect();
     assert_eq!(calls[0], 6);
     assert!(calls[1..].iter().all(|size| *size == 1));
     let mut handled = BTreeMap::new();
     for number in numbers_of(&handler, "a")[6..].iter().copied() {
         *handled.entry(number).or_insert(0) += 1;
     }
-    assert_eq!(handled, BTreeMap::from([(0, 1), (1, 1), (2, 1), (3, 3), (4, 1), (5, 1)]));
+    assert_eq!(
+        handled,
+        BTreeMap::from([(0, 1), (1, 1), (2, 1), (3, 3), (4, 1), (5, 1)])
+    );
     let letters = weir.queue(&object).dead_letters(None, 10).await.unwrap();
-    assert_eq!(&letters.items[0].letter.message.body[..], body("a", 3).as_bytes());
+    assert_eq!(
+        &letters.items[0].letter.message.body[..],
+        body("a", 3).as_bytes()
+    );
 }
 
 #[tokio::test]
@@ -300,7 +333,11 @@ async fn a_blocked_group_keeps_everything_until_it_is_released() {
         let healed = healed.clone();
         move |_, call| {
             let bad = messages(&call)[0] == ("bad".to_owned(), 1);
-            let status = if bad && !healed.load(Ordering::SeqCst) { 500 } else { 200 };
+            let status = if bad && !healed.load(Ordering::SeqCst) {
+                500
+            } else {
+                200
+            };
             async move { status_of(status) }
         }
     })
@@ -318,10 +355,18 @@ async fn a_blocked_group_keeps_everything_until_it_is_released() {
     })
     .await;
     let held = fifo.held_groups(None, 10).await.unwrap();
-    assert_eq!((held[0].group.as_str(), held[0].hold), ("bad", Hold::Blocked));
+    assert_eq!(
+        (held[0].group.as_str(), held[0].hold),
+        ("bad", Hold::Blocked)
+    );
     assert_eq!(held[0].failure.reason, Reason::MaxAttempts);
     assert_eq!(numbers_of(&handler, "bad"), [0, 1, 1, 1]);
     assert_eq!(weir.depth(&object).await.dead, 0);
+    let series = "weir_held_groups{kind=\"FifoConsumer\",namespace=\"shop\",name=\"ledger\"} ";
+    until("the metric says so", || async {
+        weir.metric(series).await > 0.5
+    })
+    .await;
     healed.store(true, Ordering::SeqCst);
     assert!(fifo.release_group("bad").await.unwrap());
     assert_eq!(weir.settled(&object).await.dead, 0);
@@ -404,7 +449,11 @@ async fn a_stop_finishes_the_call_and_lets_the_rest_go_in_order() {
     assert_eq!(two.settled(&object).await.dead, 0);
     assert_eq!(numbers_of(&handler, "a"), [0, 1, 2, 3, 4]);
     let attempts = handler.calls()[done..].to_vec();
-    assert!(attempts.iter().all(|call| call.header("weir-attempt") == "1"));
+    assert!(
+        attempts
+            .iter()
+            .all(|call| call.header("weir-attempt") == "1")
+    );
 }
 
 #[tokio::test]
@@ -445,7 +494,11 @@ async fn a_pause_of_the_object_lets_a_waiting_turn_go() {
     consumer(&mut object).paused = false;
     weir.reconfigure(vec![object.clone()]).await;
     handler.called(2).await;
-    assert_eq!(handler.calls()[1].header("weir-attempt"), "2", "what counted still does");
+    assert_eq!(
+        handler.calls()[1].header("weir-attempt"),
+        "2",
+        "what counted still does"
+    );
 }
 
 #[tokio::test]
@@ -583,9 +636,17 @@ async fn a_batch_of_events_is_stored_in_the_order_of_the_request() {
     let results = answer.json()["results"].as_array().unwrap().clone();
     assert_eq!(results.len(), 40);
     assert_eq!(results[13]["error"], "GroupInvalid");
-    assert!(results.iter().enumerate().all(|(n, it)| n == 13 || it["id"].is_string()));
+    assert!(
+        results
+            .iter()
+            .enumerate()
+            .all(|(n, it)| n == 13 || it["id"].is_string())
+    );
     weir.settled(&object).await;
-    assert_eq!(numbers_of(&handler, "even"), (0..40).step_by(2).collect::<Vec<_>>());
+    assert_eq!(
+        numbers_of(&handler, "even"),
+        (0..40).step_by(2).collect::<Vec<_>>()
+    );
     let odd: Vec<usize> = (1..40).step_by(2).filter(|n| *n != 13).collect();
     assert_eq!(numbers_of(&handler, "odd"), odd);
 }
@@ -601,7 +662,10 @@ async fn an_expression_that_cannot_be_used_is_shown_and_accepts_nothing() {
     assert_eq!(shown["problems"][0]["reason"], "GroupByInvalid");
     grouped_by(&mut object, "data.group");
     weir.reconfigure(vec![object.clone()]).await;
-    until("it is corrected", || async { post(&weir, "a", 0).await.status == 202 }).await;
+    until("it is corrected", || async {
+        post(&weir, "a", 0).await.status == 202
+    })
+    .await;
     let shown = weir.object("ledger").await;
     assert_eq!(shown["problems"].as_array().map(Vec::len), Some(0));
 }

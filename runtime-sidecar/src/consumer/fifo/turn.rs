@@ -354,7 +354,6 @@ impl Held {
                 return Ok(Next::Now);
             }
             WhenExhausted::DeadLetterGroup => {
-                tell_given_up(shared, &id, &failure);
                 shared.metrics.processed(Processed::DeadLettered);
                 "everything of the group becomes dead letters until it is released"
             }

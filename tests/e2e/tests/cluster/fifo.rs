@@ -40,7 +40,11 @@ async fn publish(space: &Space, url: &str, group: &str) -> Vec<String> {
     let http = Http::new();
     let mut ids = Vec::new();
     for number in 0..MESSAGES {
-        let status = if group == "poisoned" && number == BAD { 500 } else { 200 };
+        let status = if group == "poisoned" && number == BAD {
+            500
+        } else {
+            200
+        };
         let body = json!({"group": group, "number": number, "status": status}).to_string();
         // The key makes it safe to try again, however the last try ended.
         let key = format!("{}-{group}-{number}", space.name);
@@ -83,16 +87,21 @@ async fn groups_keep_their_order_over_two_replicas_and_a_poisoned_one_stops_no_o
         let accepted = start(space, "ledger", "DeadLetter").await;
         let all = GROUPS.len() * MESSAGES;
         let stats = space
-            .stats_when("everything to be handled or given up", Duration::from_mins(3), |stats| {
-                stats.handled().count() == all - 1 && stats.in_flight == 0
-            })
+            .stats_when(
+                "everything to be handled or given up",
+                Duration::from_mins(3),
+                |stats| stats.handled().count() == all - 1 && stats.in_flight == 0,
+            )
             .await;
         assert_eq!(stats.overlaps, 0, "one call of a group at a time");
         for (group, ids) in GROUPS.iter().zip(&accepted) {
             assert_eq!(order(&stats, group), *ids, "group {group}");
         }
         let bad = &accepted[GROUPS.len() - 1][BAD];
-        let attempts: Vec<u32> = stats.messages[bad].iter().map(|call| call.attempt).collect();
+        let attempts: Vec<u32> = stats.messages[bad]
+            .iter()
+            .map(|call| call.attempt)
+            .collect();
         assert_eq!(attempts, [1, 2, 3]);
         let replicas: BTreeSet<_> = stats
             .messages
@@ -100,11 +109,18 @@ async fn groups_keep_their_order_over_two_replicas_and_a_poisoned_one_stops_no_o
             .flatten()
             .map(|call| &call.replica)
             .collect();
-        println!("{} calls, most at once {}, {replicas:?}", stats.calls, stats.most_at_once);
+        println!(
+            "{} calls, most at once {}, {replicas:?}",
+            stats.calls, stats.most_at_once
+        );
 
         let letters = until("the dead letter", SOON, async || {
             let letters = space.dead_letters("FifoConsumer", "ledger").await;
-            if letters.is_empty() { Err("there is none") } else { Ok(letters) }
+            if letters.is_empty() {
+                Err("there is none")
+            } else {
+                Ok(letters)
+            }
         })
         .await;
         assert_eq!(letters.len(), 1);
@@ -132,7 +148,10 @@ async fn a_blocked_group_keeps_what_it_has_and_the_others_go_on() {
             })
             .await;
         assert_eq!(stats.overlaps, 0, "one call of a group at a time");
-        assert_eq!(order(&stats, "poisoned"), accepted[GROUPS.len() - 1][..=BAD]);
+        assert_eq!(
+            order(&stats, "poisoned"),
+            accepted[GROUPS.len() - 1][..=BAD]
+        );
 
         let status = status_when(space, "strict", "the blocked group", |status| {
             status["blockedGroups"] == 1
@@ -154,7 +173,10 @@ async fn status_when(
     wanted: impl Fn(&Value) -> bool,
 ) -> Value {
     until(what, SOON, async || {
-        let object = space.get("FifoConsumer", name).await.ok_or("it is missing")?;
+        let object = space
+            .get("FifoConsumer", name)
+            .await
+            .ok_or("it is missing")?;
         let status = object["status"].clone();
         if wanted(&status) {
             Ok(status)
