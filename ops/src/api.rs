@@ -200,7 +200,7 @@ impl<D: Directory, G: Guard> Api<D, G> {
                 let purge = document(body).await?;
                 Ok(json(
                     ok,
-                    &moves::purge(entry, &*queue, purge, &caller).await?,
+                    &moves::purge(self, entry, &*queue, purge, &caller).await?,
                 ))
             }
             What::Import => {
