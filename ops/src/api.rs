@@ -68,7 +68,7 @@ impl<D: Directory, G: Guard> Api<D, G> {
                     self.check_that_it_may_change()?;
                 }
                 let entry = self.find(kind, namespace.as_deref(), &name)?;
-                self.of_object(head, &entry, what, caller, body).await
+                self.of_object(head, &entry, *what, caller, body).await
             }
             // Who may not even look is told nothing else.
             Err(refusal) => {

@@ -22,7 +22,7 @@ pub(crate) enum Route {
         kind: Kind,
         namespace: Option<String>,
         name: String,
-        what: What,
+        what: Box<What>,
     },
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Route, R
                 kind,
                 namespace,
                 name: (*name).to_owned(),
-                what: what(method, rest, &mut query)?,
+                what: Box::new(what(method, rest, &mut query)?),
             }
         }
     };
@@ -284,7 +284,7 @@ mod tests {
 
     fn what_of(target: &str) -> What {
         match get(target).unwrap() {
-            Route::Object { what, .. } => what,
+            Route::Object { what, .. } => *what,
             Route::Objects { .. } => panic!("no object"),
         }
     }
@@ -301,11 +301,11 @@ mod tests {
             kind: Kind::QueueConsumer,
             namespace: Some("shop".to_owned()),
             name: "in".to_owned(),
-            what: What::Letters {
+            what: Box::new(What::Letters {
                 after: Some(9),
                 limit: 3,
                 filter: "status=5xx".parse().unwrap(),
-            },
+            }),
         };
         assert_eq!(route.unwrap(), expected);
         assert_eq!(

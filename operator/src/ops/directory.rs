@@ -1,5 +1,6 @@
 //! The objects of the cluster, with the queues that the operator has a connection to.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -76,10 +77,10 @@ fn redriven(redrive: &Redrive) -> String {
         counts.moved
     );
     if counts.failed > 0 {
-        note += &format!(", {} could not be", counts.failed);
+        let _ = write!(note, ", {} could not be", counts.failed);
     }
     if !redrive.message.is_empty() {
-        note += &format!("; {}", redrive.message);
+        let _ = write!(note, "; {}", redrive.message);
     }
     note
 }
