@@ -54,8 +54,8 @@ impl Guard for LocalGuard {
         Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "Unauthorized",
-            "a change needs the token of this `weir run`: the header authorization: Bearer TOKEN, with the \
-             content of the file that it names at its start; `weir dlq` reads it by itself",
+            "a change needs the token of this `weir run` (header authorization: Bearer TOKEN), which is in a \
+             file that only its user can read; `weir dlq` sends it by itself",
         ))
     }
 }
