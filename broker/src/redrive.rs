@@ -493,13 +493,11 @@ impl Going<'_> {
             redrive.in_hand.retain(|held| *held != position);
             redrive.done = redrive.done.max(position);
         }
-        match stopped {
-            Some(ended) => Err(ended),
-            None => {
-                self.redrive().in_hand.clear();
-                Ok(())
-            }
+        if let Some(ended) = stopped {
+            return Err(ended);
         }
+        self.redrive().in_hand.clear();
+        Ok(())
     }
 
     /// Puts a group back as a whole, in front of what came later, where it was given up as a whole:

@@ -29,7 +29,7 @@ pub use local::{LOCAL_OPS, TokenFile};
 /// Largest answer that is read at once, bytes.
 const ANSWER_LIMIT: usize = 64 << 20;
 /// How long an answer, or a part of one, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A runtime that answers.
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]

@@ -49,11 +49,17 @@ http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve
 
 struct Scene {
     run: Running,
+    handler: u16,
+    more: Vec<String>,
     folder: tempfile::TempDir,
 }
 
 impl Scene {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("script");
         std::fs::write(&script, "500").unwrap();
@@ -66,13 +72,28 @@ impl Scene {
             .env("PORT", port.to_string())
             .spawn()
             .unwrap();
-        let url = |name: &str| format!("{name}=http://127.0.0.1:{port}");
-        let run = Running::start(
-            TWO,
-            &["--handler", &url("rows"), "--handler", &url("other")],
-        )
-        .with(handler);
-        Self { run, folder }
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        Self {
+            run: Self::run(port, &more).with(handler),
+            handler: port,
+            more,
+            folder,
+        }
+    }
+
+    fn run(handler: u16, more: &[String]) -> Running {
+        let url = |name: &str| format!("{name}=http://127.0.0.1:{handler}");
+        let (rows, other) = (url("rows"), url("other"));
+        let mut words = vec!["--handler", &rows, "--handler", &other];
+        words.extend(more.iter().map(String::as_str));
+        Running::start(TWO, &words)
+    }
+
+    /// Starts `weir run` again, beside the same handler.
+    fn restart(&mut self) {
+        let handlers = std::mem::take(&mut self.run.beside);
+        self.run = Self::run(self.handler, &self.more);
+        self.run.beside = handlers;
     }
 
     fn answers(&self, status: u16) {
@@ -424,4 +445,87 @@ fn mistakes_about_dead_letters_say_what_to_write() {
         let said = text(&output.stderr);
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
+}
+
+/// A server that ends with the test; absent where NATS is not installed.
+struct Nats {
+    child: std::process::Child,
+    port: u16,
+    _store: tempfile::TempDir,
+}
+
+impl Nats {
+    fn start() -> Option<Self> {
+        let cache = std::env::var_os("WEIR_CACHE").map_or_else(
+            || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/weir"),
+            std::path::PathBuf::from,
+        );
+        let binary = cache.join("tools/nats/2.15.1/nats-server");
+        if !binary.is_file() || std::env::var_os("WEIR_SKIP_NATS").is_some() {
+            eprintln!("skipped: no nats-server; run tests/tools/install nats");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let child = std::process::Command::new(binary)
+            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "NATS does not start");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Some(Self {
+            child,
+            port,
+            _store: folder,
+        })
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn a_redrive_survives_the_kill_of_weir_run() {
+    let Some(nats) = Nats::start() else { return };
+    let mut scene = Scene::start_with(&["--nats", &format!("nats://127.0.0.1:{}", nats.port)]);
+    let ids = scene.die(6);
+    scene.answers(204);
+    let start = [
+        "dlq",
+        "redrive",
+        "qc/rows",
+        "--rate",
+        "2",
+        "--no-wait",
+        "-o",
+        "json",
+    ];
+    let begun = json(&scene.run.weir(&start));
+    scene.handled(2);
+    scene.run.child.kill().unwrap();
+    scene.run.child.wait().unwrap();
+    scene.restart();
+    let watch = ["dlq", "redrive-status", "qc/rows", "--watch", "-o", "json"];
+    let ended = json(&scene.run.weir(&watch));
+    assert_eq!(
+        (&ended["id"], &ended["state"]),
+        (&begun["id"], &"Completed".into())
+    );
+    assert_eq!(ended["counts"]["moved"], 6, "{ended}");
+    let handled = scene.handled(6);
+    let mut once = handled.clone();
+    once.dedup();
+    assert_eq!(once, ids, "each once, in order: {handled:?}");
+    assert!(scene.dead().is_empty());
 }

@@ -322,6 +322,18 @@ async fn a_redrive_is_carried_out_by_the_operator_and_says_who_asked() {
         .collect();
     assert_eq!(ids, ["a", "c"], "in the order in which they died");
 
+    let what = "an event that says who redrove what";
+    scene
+        .operator
+        .api
+        .until(what, |api| {
+            api.all("events").iter().any(|event| {
+                let note = event["note"].as_str().unwrap_or_default();
+                event["reason"] == "DeadLettersRedriven" && note.contains("by mo is Completed: 2")
+            })
+        })
+        .await;
+
     // A token for this audience alone is as good, here.
     let body = json!({ "to": "qc/other" });
     let (status, begun) = scene.ask("POST", REDRIVES, Some(BOUND), &body).await;

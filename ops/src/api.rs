@@ -68,7 +68,7 @@ impl<D: Directory, G: Guard> Api<D, G> {
                     self.check_that_it_may_change()?;
                 }
                 let entry = self.find(kind, namespace.as_deref(), &name)?;
-                self.of_object(head, &entry, what, caller, body).await
+                self.of_object(head, &entry, *what, caller, body).await
             }
             // Who may not even look is told nothing else.
             Err(refusal) => {
@@ -212,7 +212,7 @@ impl<D: Directory, G: Guard> Api<D, G> {
                 let purge = document(body).await?;
                 Ok(json(
                     ok,
-                    &moves::purge(entry, &*queue, purge, &caller).await?,
+                    &moves::purge(self, entry, &*queue, purge, &caller).await?,
                 ))
             }
             What::Import => {

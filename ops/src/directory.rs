@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde_json::{Map, Value};
 use weir_broker::WorkQueue;
 use weir_core::object::{Kind, ObjectKey};
+use weir_core::redrive::Redrive;
 
 /// One object.
 #[derive(Clone)]
@@ -20,7 +22,22 @@ pub struct Entry {
     pub about: Map<String, Value>,
 }
 
+/// What others may want to know of an object's dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A redrive ended, as its record says.
+    Redriven(Box<Redrive>),
+    /// Letters were thrown away.
+    Purged {
+        /// How many.
+        count: u64,
+        /// By whom.
+        by: Option<String>,
+    },
+}
+
 /// The objects of a process.
+#[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// All of them, or all of one namespace.
     fn all(&self, namespace: Option<&str>) -> Vec<Entry>;
@@ -40,5 +57,10 @@ pub trait Directory: Send + Sync + 'static {
     /// Whether this process may change anything now: it is not one of two that take turns.
     fn may_change(&self) -> bool {
         true
+    }
+
+    /// Tells about an object, best effort.
+    async fn tell(&self, object: &ObjectKey, news: News) {
+        let _ = (object, news);
     }
 }

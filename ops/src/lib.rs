@@ -23,7 +23,7 @@ mod route;
 mod transfer;
 
 pub use api::Api;
-pub use directory::{Directory, Entry};
+pub use directory::{Directory, Entry, News};
 pub use guard::{Access, Caller, Guard, Verb};
 pub use local::{LocalGuard, same};
 pub use redrives::{Orders, Redrives};

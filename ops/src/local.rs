@@ -7,7 +7,7 @@
 
 use async_trait::async_trait;
 use http::StatusCode;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 
@@ -54,8 +54,8 @@ impl Guard for LocalGuard {
         Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "Unauthorized",
-            "a change needs the token of this `weir run`: the header authorization: Bearer TOKEN, with the \
-             content of the file that it names at its start; `weir dlq` reads it by itself",
+            "a change needs the token of this `weir run` (header authorization: Bearer TOKEN), which is in a \
+             file that only its user can read; `weir dlq` sends it by itself",
         ))
     }
 }
@@ -83,7 +83,7 @@ fn refuse_browsers(headers: &HeaderMap, authority: Option<&str>) -> Result<(), R
     if headers.contains_key(ORIGIN) {
         return refuse("the request has an origin");
     }
-    let fetch_site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
+    let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if fetch_site.is_some_and(|site| site != b"none") {
         return refuse("the request comes from a web page");
     }

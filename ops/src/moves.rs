@@ -16,7 +16,7 @@ use weir_core::ops::{
 use weir_core::redrive::{Counts, Redrive, State, identity};
 
 use crate::api::{Api, queue_of};
-use crate::directory::{Directory, Entry};
+use crate::directory::{Directory, Entry, News};
 use crate::guard::{Caller, Guard};
 use crate::letters::scan;
 use crate::redrives::Orders;
@@ -220,7 +220,8 @@ async fn edit<D: Directory, G: Guard>(
     })
 }
 
-pub(crate) async fn purge(
+pub(crate) async fn purge<D: Directory, G: Guard>(
+    api: &Api<D, G>,
     entry: &Entry,
     queue: &dyn WorkQueue,
     purge: Purge,
@@ -256,6 +257,13 @@ pub(crate) async fn purge(
         for position in positions {
             done.purged += u64::from(queue.remove_dead_letter(position).await?);
         }
+    }
+    if done.purged > 0 {
+        let news = News::Purged {
+            count: done.purged,
+            by: caller.name.clone(),
+        };
+        api.directory.tell(&entry.key, news).await;
     }
     tracing::info!(object = %entry.key, purged = done.purged, by = caller.name, "dead letters were purged");
     Ok(done)

@@ -13,7 +13,7 @@ use weir_broker::Clock;
 use weir_broker::redrive::{Pauses, RealPauses, Runner, read};
 use weir_core::object::ObjectKey;
 
-use crate::directory::{Directory, Entry};
+use crate::directory::{Directory, Entry, News};
 
 /// Redrives at once; more wait.
 const AT_ONCE: usize = 32;
@@ -154,7 +154,8 @@ impl<D: Directory> Redrives<D> {
                                 owner: self.owner.to_string(),
                                 stop: self.stop.clone(),
                             };
-                            let task = carry_out(runner, entry.key.clone());
+                            let directory = Arc::clone(&self.directory);
+                            let task = carry_out(runner, entry.key.clone(), directory);
                             let id = self.tasks.spawn(task).id();
                             self.running.insert(entry.key.clone(), id);
                             None
@@ -197,12 +198,19 @@ async fn look_at(entry: &Entry, owner: &str, clock: &dyn Clock) -> Found {
     }
 }
 
-async fn carry_out(runner: Runner, object: ObjectKey) {
+async fn carry_out<D: Directory>(runner: Runner, object: ObjectKey, directory: Arc<D>) {
     match runner.run().await {
-        Ok(Some(ended)) => tracing::info!(
-            %object, redrive = ended.id, state = ended.state.as_str(), moved = ended.counts.moved,
-            "a redrive ends here"
-        ),
+        Ok(Some(ended)) => {
+            tracing::info!(
+                %object, redrive = ended.id, state = ended.state.as_str(),
+                moved = ended.counts.moved, "a redrive ends here"
+            );
+            if !ended.state.is_active() {
+                directory
+                    .tell(&object, News::Redriven(Box::new(ended)))
+                    .await;
+            }
+        }
         Ok(None) => {}
         Err(error) => tracing::warn!(%object, %error, "a redrive is interrupted"),
     }

@@ -22,7 +22,7 @@ pub(crate) enum Route {
         kind: Kind,
         namespace: Option<String>,
         name: String,
-        what: What,
+        what: Box<What>,
     },
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Route, R
                 kind,
                 namespace,
                 name: (*name).to_owned(),
-                what: what(method, rest, &mut query)?,
+                what: Box::new(what(method, rest, &mut query)?),
             }
         }
     };
@@ -308,7 +308,7 @@ mod tests {
 
     fn what_of(target: &str) -> What {
         match get(target).unwrap() {
-            Route::Object { what, .. } => what,
+            Route::Object { what, .. } => *what,
             Route::Objects { .. } => panic!("no object"),
         }
     }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn a_group_is_named_by_any_text() {
         let post = |path: &str| match parse(&Method::POST, path, "") {
-            Ok(Route::Object { what, .. }) => what,
+            Ok(Route::Object { what, .. }) => *what,
             other => panic!("{other:?}"),
         };
         let group = |text: &str| text.to_owned();
@@ -352,11 +352,11 @@ mod tests {
             kind: Kind::QueueConsumer,
             namespace: Some("shop".to_owned()),
             name: "in".to_owned(),
-            what: What::Letters {
+            what: Box::new(What::Letters {
                 after: Some(9),
                 limit: 3,
                 filter: "status=5xx".parse().unwrap(),
-            },
+            }),
         };
         assert_eq!(route.unwrap(), expected);
         assert_eq!(

@@ -23,6 +23,7 @@ pub struct Served {
     pub listen: Option<SocketAddr>,
 }
 
+#[async_trait::async_trait]
 impl Directory for Served {
     fn all(&self, namespace: Option<&str>) -> Vec<Entry> {
         let snapshot = self.objects.snapshot();

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -145,14 +147,14 @@ impl Drop for TokenFile {
     }
 }
 
-/// 256 bits that nobody can guess, in hexadecimal.
+/// 256 bits that nobody can guess, in base64.
 fn secret() -> Result<String, Failure> {
     let mut bytes = [0; 32];
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut bytes)
         .map_err(|_| Failure::new("the operating system gives no random bytes"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(STANDARD_NO_PAD.encode(bytes))
 }
 
 /// Writes a file of mode 0600 in a folder of mode 0700, in one step.

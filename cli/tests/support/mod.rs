@@ -38,7 +38,7 @@ pub fn examples() -> PathBuf {
 pub struct Running {
     pub child: Child,
     pub ops: String,
-    beside: Vec<Child>,
+    pub beside: Vec<Child>,
     _folder: tempfile::TempDir,
 }
 
@@ -112,6 +112,9 @@ impl Drop for Running {
         for child in &mut self.beside {
             child.kill().ok();
             child.wait().ok();
+        }
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
         }
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().ok();

@@ -143,9 +143,9 @@ fn a_summary_in_parts_is_that_of_the_whole() {
     }
     let count = |letters: &[DeadLetter]| {
         let mut summary = Summary::default();
-        letters
-            .iter()
-            .for_each(|letter| summary.add(By::Status, letter));
+        for letter in letters {
+            summary.add(By::Status, letter);
+        }
         summary
     };
     let mut parts = count(&letters[..2]);

@@ -197,14 +197,13 @@ fn once(
     Ok(())
 }
 
-/// Equal but for letters that are missing, added or wrong: at most two.
+/// Looks like a slip: the same beginning, about the same length.
 fn near(known: &str, written: &str) -> bool {
     let same = known
         .chars()
         .zip(written.chars())
         .take_while(|(a, b)| a == b);
-    let begins = same.count();
-    known != written && begins >= 2 && known.len().abs_diff(written.len()) <= 3 || known == written
+    same.count() >= 2 && known.len().abs_diff(written.len()) <= 3
 }
 
 impl Status {

@@ -55,17 +55,16 @@ impl ClusterGuard {
         let known = fresh(&self.users, &hash, |(at, user)| {
             at.elapsed() < if user.is_some() { YES_FOR } else { NO_FOR }
         });
-        let user = match known {
-            Some((_, user)) => user,
-            None => {
-                // A token that is only good here is tried first: it is the better one.
-                let mut user = self.review(token, Some(AUDIENCE)).await?;
-                if user.is_none() {
-                    user = self.review(token, None).await?;
-                }
-                remember(&self.users, hash, (Instant::now(), user.clone()));
-                user
+        let user = if let Some((_, user)) = known {
+            user
+        } else {
+            // A token that is only good here is tried first: it is the better one.
+            let mut user = self.review(token, Some(AUDIENCE)).await?;
+            if user.is_none() {
+                user = self.review(token, None).await?;
             }
+            remember(&self.users, hash, (Instant::now(), user.clone()));
+            user
         };
         user.ok_or_else(|| {
             unauthorized("the token is not valid in this cluster, or not any more; log in again")

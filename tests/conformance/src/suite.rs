@@ -83,6 +83,7 @@ guarantees! {
     dedup::delayed_messages_are_deduplicated;
     dead::dead_letter_is_stored_before_the_source_leaves;
     dead::a_second_death_replaces_the_letter;
+    dead::nothing_is_acknowledged_while_dead_letters_cannot_be_stored [ForbidDeadLetters];
     reading::peek_consumes_nothing;
     reading::depth_counts_what_is_there;
     reading::pages_hold_every_dead_letter_once;

@@ -30,12 +30,7 @@ pub async fn list(arguments: DlqList) -> Result<(), Failure> {
         let document = serde_json::to_value(&summary).map_err(Failure::other)?;
         let document = json!({ "counts": document["counts"] });
         let head = by_name(by).to_uppercase();
-        return print(
-            arguments.output,
-            &document,
-            |d| counts(d, &head, now),
-            |d| keys(d),
-        );
+        return print(arguments.output, &document, |d| counts(d, &head, now), keys);
     }
     let (mut items, mut more) = (Vec::new(), false);
     for (kind, name) in objects {

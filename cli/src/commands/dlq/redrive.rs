@@ -1,5 +1,6 @@
 //! `weir dlq redrive` and what belongs to it, and `purge`.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::Command;
@@ -119,13 +120,13 @@ async fn dry_run(
             all.matching, all.looked_at
         );
         for id in &all.sample {
-            text += &format!("\n  {id}");
+            let _ = write!(text, "\n  {id}");
         }
         if all.matching > all.sample.len() as u64 {
             text += "\n  ...";
         }
         for id in &all.missing {
-            text += &format!("\nno dead letter has the id {id}");
+            let _ = write!(text, "\nno dead letter has the id {id}");
         }
         text
     };
@@ -254,10 +255,10 @@ fn line(status: &RedriveStatus) -> String {
         status.percent
     );
     if counts.failed > 0 {
-        text += &format!(", {} failed", counts.failed);
+        let _ = write!(text, ", {} failed", counts.failed);
     }
     if !status.message.is_empty() {
-        text += &format!("  {}", crate::output::printable(&status.message));
+        let _ = write!(text, "  {}", crate::output::printable(&status.message));
     }
     text
 }

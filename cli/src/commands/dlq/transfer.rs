@@ -45,7 +45,7 @@ pub async fn export(arguments: DlqExport) -> Result<(), Failure> {
     let mut letters = 0_u64;
     let written = async {
         while let Some(part) = answer.next().await? {
-            letters += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+            letters += part.split(|byte| *byte == b'\n').count() as u64 - 1;
             out.write_all(&part).map_err(cannot)?;
         }
         out.flush().map_err(cannot)
@@ -89,7 +89,7 @@ pub async fn import(arguments: DlqImport) -> Result<(), Failure> {
     let mut parts = Lines {
         reader,
         before: 0,
-        lines: 0,
+        read: 0,
     };
     let mut done = Imported::default();
     while let Some(part) = parts.next().map_err(cannot)? {
@@ -130,12 +130,12 @@ struct Lines {
     reader: Box<dyn BufRead + Send>,
     /// Letters before the part that was given out last.
     before: u64,
-    lines: u64,
+    read: u64,
 }
 
 impl Lines {
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
-        self.before = self.lines;
+        self.before = self.read;
         let mut part = Vec::new();
         while part.len() < PART {
             let start = part.len();
@@ -149,7 +149,7 @@ impl Lines {
                 return Err(std::io::Error::other(why));
             }
             if !part[start..].trim_ascii().is_empty() {
-                self.lines += 1;
+                self.read += 1;
             }
         }
         Ok(Some(part).filter(|part| !part.is_empty()).map(Bytes::from))
