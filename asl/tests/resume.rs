@@ -485,7 +485,7 @@ fn machines() -> u64 {
 
 /// The usual bounds, but for the time of an expression: a busy machine must not decide how an execution ends.
 fn patient() -> Limits {
-    let time = std::time::Duration::from_secs(60);
+    let time = std::time::Duration::from_mins(1);
     Limits {
         jsonata: jsonata::Limits {
             time,

@@ -21,7 +21,7 @@ impl Bindings for Fixture {
 }
 
 fn evaluate(expression: &str) -> Result<Value, EvaluateExpressionError> {
-    let patient = Duration::from_secs(60);
+    let patient = Duration::from_mins(1);
     evaluate_within(
         expression,
         Limits {
