@@ -243,7 +243,8 @@ impl Expression {
         } else {
             0
         };
-        functions::register(&mut evaluator, surroundings.now, seed, limits)
+        let is_mentioned = |name: &str| self.needs.variables.contains(name);
+        functions::register(&mut evaluator, is_mentioned, surroundings.now, seed, limits)
             .and_then(|()| guard::register(&mut evaluator, limits))
             .and_then(|()| evaluator.evaluate(&self.program, input))
             .map_err(|error| EvaluateExpressionError::Throw(text_of(error.message())))

@@ -10,6 +10,7 @@ use generate::Generator;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use weir_asl::definition::{StateMachine, WorkflowType};
+use weir_asl::jsonata;
 use weir_asl::machine::{
     About, Command, Environment, Event, Execution, Failure, HistoryEvent, Id, Limits, Outcome,
     Step, step,
@@ -299,7 +300,7 @@ fn an_execution_cut_anywhere_ends_as_the_whole_one() {
         let machine = machine(seed);
         let limits = Limits {
             transitions: 1,
-            ..Limits::default()
+            ..patient()
         };
         let host = Host {
             machine: &machine,
@@ -358,7 +359,7 @@ fn the_bound_of_a_step_changes_nothing_but_its_length() {
                 seed,
                 limits: Limits {
                     transitions,
-                    ..Limits::default()
+                    ..patient()
                 },
             };
             let mut history = Vec::new();
@@ -390,7 +391,7 @@ fn events_nobody_waits_for_change_nothing() {
         let host = Host {
             machine: &machine,
             seed,
-            limits: Limits::default(),
+            limits: patient(),
         };
         let mut history = Vec::new();
         let mut stored = host.begin();
@@ -444,7 +445,7 @@ fn a_stopped_execution_cancels_all_it_waits_for() {
         let host = Host {
             machine: &machine,
             seed,
-            limits: Limits::default(),
+            limits: patient(),
         };
         let mut history = Vec::new();
         let mut stored = host.begin();
@@ -480,4 +481,16 @@ fn machines() -> u64 {
     let stated = std::env::var("WEIR_RESUME_MACHINES").ok();
     let usual = if cfg!(debug_assertions) { 100 } else { 1_000 };
     stated.and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// The usual bounds, but for the time of an expression: a busy machine must not decide how an execution ends.
+fn patient() -> Limits {
+    let time = std::time::Duration::from_mins(1);
+    Limits {
+        jsonata: jsonata::Limits {
+            time,
+            ..jsonata::Limits::default()
+        },
+        ..Limits::default()
+    }
 }

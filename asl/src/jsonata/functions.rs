@@ -10,52 +10,70 @@ use super::{Limits, convert};
 use crate::intrinsic;
 use crate::randomness::{Seeded, between, unit, uuid};
 
+/// Registers those of the functions that are mentioned.
 pub(super) fn register(
     evaluator: &mut Evaluator,
+    is_mentioned: impl Fn(&str) -> bool,
     now: Timestamp,
     seed: u64,
     limits: Limits,
 ) -> Result<(), EvaluatorError> {
     let millis = now.as_millisecond();
-    let text = format!("{:.3}", Timestamp::from_millisecond(millis).unwrap_or(now));
-    evaluator.register_fn_override("now", move |_: &[JValue]| Ok(JValue::from(text.as_str())))?;
-    evaluator.register_fn_override("millis", move |_: &[JValue]| {
-        Ok(JValue::from_f64(millis as f64))
-    })?;
-    evaluator.register_fn_override("eval", |_: &[JValue]| {
-        Err(thrown("T1006: Attempted to invoke a non-function"))
-    })?;
-    evaluator.register_fn("partition", partition)?;
-    evaluator.register_fn("range", move |arguments: &[JValue]| {
-        range(arguments, limits.items)
-    })?;
-    evaluator.register_fn("hash", hash)?;
-    evaluator.register_fn("parse", parse)?;
-
-    let source = RefCell::new(Seeded::new(seed));
-    evaluator.register_fn_override("random", move |arguments: &[JValue]| {
-        let number = match arguments.first().and_then(JValue::as_f64) {
-            Some(seed) => unit(&mut Seeded::new(seed.to_bits())),
-            None => unit(&mut *source.borrow_mut()),
-        };
-        Ok(JValue::from_f64(number))
-    })?;
-    let source = RefCell::new(Seeded::new(seed ^ 0x5DEE_CE66));
-    evaluator.register_fn("uuid", move |_: &[JValue]| {
-        Ok(JValue::from(uuid(&mut *source.borrow_mut()).as_str()))
-    })?;
-    let source = RefCell::new(Seeded::new(seed ^ 0x2545_F491));
-    evaluator.register_fn_override("shuffle", move |arguments: &[JValue]| {
-        let Some(JValue::Array(items)) = arguments.first() else {
-            return Ok(arguments.first().cloned().unwrap_or(JValue::Undefined));
-        };
-        let mut shuffled: Vec<JValue> = items.iter().cloned().collect();
-        for last in (1..shuffled.len()).rev() {
-            let chosen = between(&mut *source.borrow_mut(), 0, last as i64 + 1) as usize;
-            shuffled.swap(last, chosen);
-        }
-        Ok(JValue::array(shuffled))
-    })
+    if is_mentioned("now") {
+        let text = format!("{:.3}", Timestamp::from_millisecond(millis).unwrap_or(now));
+        evaluator
+            .register_fn_override("now", move |_: &[JValue]| Ok(JValue::from(text.as_str())))?;
+    }
+    if is_mentioned("millis") {
+        evaluator.register_fn_override("millis", move |_: &[JValue]| {
+            Ok(JValue::from_f64(millis as f64))
+        })?;
+    }
+    if is_mentioned("partition") {
+        evaluator.register_fn("partition", partition)?;
+    }
+    if is_mentioned("range") {
+        evaluator.register_fn("range", move |arguments: &[JValue]| {
+            range(arguments, limits.items)
+        })?;
+    }
+    if is_mentioned("hash") {
+        evaluator.register_fn("hash", hash)?;
+    }
+    if is_mentioned("parse") {
+        evaluator.register_fn("parse", parse)?;
+    }
+    if is_mentioned("random") {
+        let source = RefCell::new(Seeded::new(seed));
+        evaluator.register_fn_override("random", move |arguments: &[JValue]| {
+            let number = match arguments.first().and_then(JValue::as_f64) {
+                Some(seed) => unit(&mut Seeded::new(seed.to_bits())),
+                None => unit(&mut *source.borrow_mut()),
+            };
+            Ok(JValue::from_f64(number))
+        })?;
+    }
+    if is_mentioned("uuid") {
+        let source = RefCell::new(Seeded::new(seed ^ 0x5DEE_CE66));
+        evaluator.register_fn("uuid", move |_: &[JValue]| {
+            Ok(JValue::from(uuid(&mut *source.borrow_mut()).as_str()))
+        })?;
+    }
+    if is_mentioned("shuffle") {
+        let source = RefCell::new(Seeded::new(seed ^ 0x2545_F491));
+        evaluator.register_fn_override("shuffle", move |arguments: &[JValue]| {
+            let Some(JValue::Array(items)) = arguments.first() else {
+                return Ok(arguments.first().cloned().unwrap_or(JValue::Undefined));
+            };
+            let mut shuffled: Vec<JValue> = items.iter().cloned().collect();
+            for last in (1..shuffled.len()).rev() {
+                let chosen = between(&mut *source.borrow_mut(), 0, last as i64 + 1) as usize;
+                shuffled.swap(last, chosen);
+            }
+            Ok(JValue::array(shuffled))
+        })?;
+    }
+    Ok(())
 }
 
 fn thrown(text: impl Into<String>) -> EvaluatorError {

@@ -38,6 +38,17 @@ pub fn compare() {
             ),
             1_000,
         ),
+        (
+            "Pass with Output in JSONata",
+            {
+                let mut chain = chain(
+                    |_| json!({"Type": "Pass", "Output": "{% $merge([$states.input, {'step': 4}]) %}"}),
+                );
+                chain["QueryLanguage"] = "JSONata".into();
+                chain
+            },
+            1_000,
+        ),
     ] {
         let costs: Vec<Cost> = (0..ROUNDS)
             .map(|_| run(&definition, transitions, false))
