@@ -133,7 +133,7 @@ impl Shared {
         let mut from = after.map_or(1, |position| position + 1);
         while found.len() < limit {
             let batch = (limit - found.len()).min(MOST_AT_ONCE);
-            let (read, more) = self.read_once(stream, subject, from, batch).await?;
+            let (read, more) = self.read_once(stream, subject, from, batch, 0).await?;
             if let Some(last) = read.last() {
                 from = last.sequence + 1;
             }
@@ -146,13 +146,14 @@ impl Shared {
         Ok(found)
     }
 
-    /// One request, and whether there is more behind it.
+    /// One request, and whether there is more behind it. It stops after `max_bytes`, if that is not 0.
     pub(crate) async fn read_once(
         &self,
         stream: &str,
         subject: &str,
         from: u64,
         batch: usize,
+        max_bytes: usize,
     ) -> Result<(Vec<Raw>, bool), BrokerError> {
         const OPERATION: &str = "read messages";
         let shown = format!("stream {stream}");
@@ -167,7 +168,9 @@ impl Shared {
             .await
             .map_err(|error| connection.unavailable(error.to_string()))?;
         let api = format!("$JS.API.DIRECT.GET.{stream}");
-        let body = json!({ "batch": batch, "seq": from, "next_by_subj": subject });
+        let body = json!({
+            "batch": batch, "seq": from, "next_by_subj": subject, "max_bytes": max_bytes,
+        });
         connection
             .send(
                 OPERATION,
