@@ -147,7 +147,8 @@ pub trait TurnConsumer: Send {
     /// Turns asked for and not yet handed out.
     fn wanted(&self) -> usize;
 
-    /// The next turn. Cancel safe. Waits for ever while there is none and survives outages; `None` after
+    /// The next turn. Cancel safe, but only while it is awaited does the consumer look after its groups (moves the
+    /// messages of a dead-lettered group, lets a delayed one wait): await it also while nothing is wanted. Waits for ever while there is none and survives outages; `None` after
     /// [`TurnConsumer::stop`], when everything that was on its way has been handed out. An error means
     /// that the queue cannot be consumed as it is (its topology is gone); the consumer stays usable.
     async fn next(&mut self) -> Result<Option<Turn>, BrokerError>;

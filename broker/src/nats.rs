@@ -16,12 +16,14 @@ mod codec;
 mod commit;
 mod connection;
 mod consume;
+mod fifo;
 mod group;
 mod letters;
 mod permit;
 mod pull;
 mod queue;
 mod read;
+mod receipt;
 mod recent;
 mod record;
 mod redelivery;
@@ -42,12 +44,13 @@ use weir_core::config::BusConfig;
 use self::api::{AccountInfo, Failure};
 use self::codec::RESERVE;
 use self::connection::Connection;
+use self::fifo::Fifo;
 use self::queue::{NatsQueue, Shared};
 use self::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::queue::WorkQueue;
-use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, refuse_fifo};
+use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
 
 /// A connection to NATS.
 pub struct NatsTransport {
@@ -117,7 +120,6 @@ impl Transport for NatsTransport {
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
         self.server().await?;
-        refuse_fifo("NATS", queue)?;
         apply::apply(&self.connection, queue).await
     }
 
@@ -147,11 +149,16 @@ impl Transport for NatsTransport {
         let lease = Duration::from_secs(u64::from(queue.config.lease_seconds.max(1)));
         let outstanding = u64::from(queue.config.limit) * u64::from(queue.config.batch_max.max(1));
         let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
+        let fifo = queue.config.fifo.as_ref().map(|_| {
+            let fifo = Fifo::new(Arc::clone(&shared), &queue.config);
+            Arc::new(fifo)
+        });
         Arc::new(NatsQueue {
             shared,
             lease,
             outstanding,
             kept: Duration::from_secs(queue.config.dead_letter_retention_seconds),
+            fifo,
         })
     }
 

@@ -104,14 +104,3 @@ pub async fn connect(
         BusConfig::Memory {} => MemoryBroker::new(clock),
     })
 }
-
-/// Refuses a FIFO queue on a transport that has none.
-pub(crate) fn refuse_fifo(product: &str, queue: &QueueSpec) -> Result<(), BrokerError> {
-    if queue.config.fifo.is_none() {
-        return Ok(());
-    }
-    Err(BrokerError::Unsupported {
-        server: product.to_owned(),
-        why: "this transport keeps no order within groups yet".to_owned(),
-    })
-}

@@ -69,7 +69,7 @@ pub(super) enum More {
 /// All groups of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<String, Lane>,
+    groups: HashMap<String, Lane>,
     waiting: BTreeMap<u64, String>,
     turns: BTreeSet<(Instant, String)>,
     due: BTreeSet<(Instant, String)>,
@@ -111,7 +111,7 @@ impl Lanes {
     }
 
     pub(super) fn counts(&self) -> GroupCounts {
-        let held = self.lanes.values().filter(|lane| lane.hold.is_some());
+        let held = self.groups.values().filter(|lane| lane.hold.is_some());
         GroupCounts {
             runnable: (self.waiting.len() + self.turns.len()) as u64,
             in_turn: self.in_turn(),
@@ -120,7 +120,7 @@ impl Lanes {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.lanes.values().flat_map(|lane| &lane.entries)
+        self.groups.values().flat_map(|lane| &lane.entries)
     }
 
     /// Stores a message at the end of its group. Of a group that is dead-lettered as a whole it comes back.
@@ -141,7 +141,7 @@ impl Lanes {
             due,
             in_call: false,
         };
-        let lane = self.lanes.entry(group.clone()).or_default();
+        let lane = self.groups.entry(group.clone()).or_default();
         if let Some(held) = &lane.hold
             && held.hold == Hold::DeadLettered
         {
@@ -155,7 +155,7 @@ impl Lanes {
 
     /// Puts messages before everything that is stored of a group.
     pub(super) fn put_first(&mut self, group: &str, entries: Vec<(Message, u64)>, wall: Timestamp) {
-        let lane = self.lanes.entry(group.to_owned()).or_default();
+        let lane = self.groups.entry(group.to_owned()).or_default();
         self.stored += entries.len() as u64;
         for (message, position) in entries.into_iter().rev() {
             lane.entries.push_front(Entry {
@@ -207,7 +207,7 @@ impl Lanes {
         let (_, group) = self.waiting.pop_first()?;
         self.last += 1;
         let number = self.last;
-        let lane = self.lanes.get_mut(&group)?;
+        let lane = self.groups.get_mut(&group)?;
         lane.ticket = None;
         let until = now + lease;
         let entries = runnable(&lane.entries, batch_max, now);
@@ -246,7 +246,7 @@ impl Lanes {
 
     /// Removes the first messages as long as they are of these positions, whoever holds the turn by now.
     pub(super) fn remove(&mut self, group: &str, positions: &[u64]) -> Vec<Entry> {
-        let Some(lane) = self.lanes.get_mut(group) else {
+        let Some(lane) = self.groups.get_mut(group) else {
             return Vec::new();
         };
         let mut removed = Vec::new();
@@ -267,7 +267,7 @@ impl Lanes {
         if !self.mark_call(group, number, false) {
             return false;
         }
-        let lane = self.lanes.get_mut(group).into_iter();
+        let lane = self.groups.get_mut(group).into_iter();
         let entries = lane.flat_map(|lane| &mut lane.entries);
         for (entry, attempts) in entries.zip(attempts) {
             entry.attempts = *attempts;
@@ -278,7 +278,7 @@ impl Lanes {
     /// The next messages of the turn, or its end.
     pub(super) fn more(&mut self, group: &str, number: u64, batch_max: u32, now: Instant) -> More {
         let others_wait = !self.waiting.is_empty();
-        let Some(lane) = self.lanes.get_mut(group) else {
+        let Some(lane) = self.groups.get_mut(group) else {
             return More::Over;
         };
         let Some(turn) = lane.turn.as_mut().filter(|turn| turn.number == number) else {
@@ -315,7 +315,7 @@ impl Lanes {
             return None;
         }
         self.finish(&group);
-        let lane = self.lanes.entry(group).or_default();
+        let lane = self.groups.entry(group).or_default();
         let given_up = match held.hold {
             Hold::Blocked => Vec::new(),
             Hold::DeadLettered => lane.entries.drain(..).collect(),
@@ -326,19 +326,19 @@ impl Lanes {
     }
 
     pub(super) fn first_id(&self, group: &str) -> Option<String> {
-        let first = self.lanes.get(group)?.entries.front()?;
+        let first = self.groups.get(group)?.entries.front()?;
         Some(first.message.id.clone())
     }
 
     pub(super) fn is_in_turn(&self, group: &str) -> bool {
-        self.lanes
+        self.groups
             .get(group)
             .is_some_and(|lane| lane.turn.is_some())
     }
 
     pub(super) fn held_groups(&self, after: Option<&str>, limit: usize) -> Vec<HeldGroup> {
         let mut held: Vec<&HeldGroup> = self
-            .lanes
+            .groups
             .values()
             .filter_map(|lane| lane.hold.as_ref())
             .filter(|held| after.is_none_or(|after| held.group.as_str() > after))
@@ -349,7 +349,7 @@ impl Lanes {
 
     /// Lets a held group go on with its attempts at 0.
     pub(super) fn release(&mut self, group: &str, now: Instant) -> bool {
-        let Some(lane) = self.lanes.get_mut(group) else {
+        let Some(lane) = self.groups.get_mut(group) else {
             return false;
         };
         let was_held = lane.hold.take().is_some();
@@ -365,7 +365,7 @@ impl Lanes {
 
     /// A turn whose lease is over: calls that did not end count, the group waits for a turn again.
     fn lose(&mut self, group: &str, now: Instant) {
-        if let Some(lane) = self.lanes.get_mut(group) {
+        if let Some(lane) = self.groups.get_mut(group) {
             for entry in lane.entries.iter_mut().filter(|entry| entry.in_call) {
                 entry.attempts = entry.attempts.saturating_add(1);
                 entry.in_call = false;
@@ -378,7 +378,7 @@ impl Lanes {
     }
 
     fn finish(&mut self, group: &str) {
-        if let Some(turn) = self.lanes.get_mut(group).and_then(|lane| lane.turn.take()) {
+        if let Some(turn) = self.groups.get_mut(group).and_then(|lane| lane.turn.take()) {
             self.turns.remove(&(turn.until, group.to_owned()));
         }
         self.forget_if_idle(group);
@@ -386,7 +386,7 @@ impl Lanes {
 
     /// Puts a group behind those that wait, if it can have a turn.
     fn line_up(&mut self, group: &str, now: Instant) {
-        let Some(lane) = self.lanes.get_mut(group) else {
+        let Some(lane) = self.groups.get_mut(group) else {
             return;
         };
         if lane.turn.is_some() || lane.hold.is_some() || lane.ticket.is_some() {
@@ -408,11 +408,11 @@ impl Lanes {
     }
 
     fn forget_if_idle(&mut self, group: &str) {
-        let idle = self.lanes.get(group).is_some_and(|lane| {
+        let idle = self.groups.get(group).is_some_and(|lane| {
             lane.entries.is_empty() && lane.hold.is_none() && lane.turn.is_none()
         });
         if idle
-            && let Some(lane) = self.lanes.remove(group)
+            && let Some(lane) = self.groups.remove(group)
             && let Some(ticket) = lane.ticket
         {
             self.waiting.remove(&ticket);
@@ -424,7 +424,7 @@ impl Lanes {
         let Some(size) = self.turn(group, number).map(|turn| turn.size) else {
             return false;
         };
-        let lane = self.lanes.get_mut(group).into_iter();
+        let lane = self.groups.get_mut(group).into_iter();
         for entry in lane.flat_map(|lane| &mut lane.entries).take(size) {
             entry.in_call = in_call;
         }
@@ -432,12 +432,12 @@ impl Lanes {
     }
 
     fn turn(&self, group: &str, number: u64) -> Option<&Holding> {
-        let turn = self.lanes.get(group)?.turn.as_ref()?;
+        let turn = self.groups.get(group)?.turn.as_ref()?;
         (turn.number == number).then_some(turn)
     }
 
     fn turn_mut(&mut self, group: &str, number: u64) -> Option<&mut Holding> {
-        let turn = self.lanes.get_mut(group)?.turn.as_mut()?;
+        let turn = self.groups.get_mut(group)?.turn.as_mut()?;
         (turn.number == number).then_some(turn)
     }
 }
@@ -448,3 +448,6 @@ fn runnable(entries: &VecDeque<Entry>, batch_max: u32, now: Instant) -> Vec<Entr
     let due = entries.iter().take_while(|entry| entry.is_due(now));
     due.take(most).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,15 @@ pub(crate) struct ConsumerInfo {
     pub(crate) num_ack_pending: u64,
     #[serde(default)]
     pub(crate) paused: Option<bool>,
+    #[serde(default)]
+    pub(crate) delivered: DeliveredUpTo,
+}
+
+/// How far a consumer has come.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct DeliveredUpTo {
+    #[serde(default)]
+    pub(crate) stream_seq: u64,
 }
 
 /// The answer of a command that says nothing but that it was done.

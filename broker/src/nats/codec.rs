@@ -20,6 +20,8 @@ pub(crate) use weir_core::wire::ATTEMPTS;
 
 /// Which stored copy this was made from.
 pub(crate) const COPY: &str = "weir-copy";
+/// When a message of a group may be handled, RFC 3339; absent for at once.
+pub(crate) const DUE: &str = "weir-due";
 /// Most bytes of headers that a server takes.
 const SERVER_HEADER_BYTES: usize = 64 * 1024;
 /// What is kept free for the envelope of a dead letter and for headers of the transport.

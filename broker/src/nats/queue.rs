@@ -8,20 +8,24 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use weir_core::dead_letter::DeadLetter;
+use weir_core::message::Message;
 
 use super::codec::{RESERVE, encode, put};
 use super::commit::{Budget, Committer, no_stream};
 use super::connection::{Connection, parse};
-use super::consume::NatsConsumer;
+use super::consume::{Puller, Take};
+use super::fifo::Fifo;
 use super::group::{Guarded, Outcome};
 use super::permit::Permits;
 use super::recent::Recent;
+use super::redelivery::take_in;
 use super::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::fifo::{FifoQueue, wrong_kind};
 use crate::queue::{
-    Consumer, Depth, Page, Permit, Publication, Published, Record, RecordName, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 
 /// One stream as this process uses it.
@@ -75,12 +79,14 @@ impl Shared {
         put(headers, "Nats-Schedule-Target", &self.names.main)
     }
 
-    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
-        let Publication {
-            message,
-            dedup,
-            delay,
-        } = publication;
+    /// Stores a message, once for each identity inside its window. `address` says on which subject,
+    /// and may add headers.
+    pub(crate) async fn publish(
+        &self,
+        message: Message,
+        dedup: Option<(String, Duration)>,
+        address: impl FnOnce(&mut HeaderMap, &Message) -> Result<String, BrokerError>,
+    ) -> Result<Published, BrokerError> {
         if !self.connection.is_up() {
             return Err(self.connection.unreachable());
         }
@@ -90,12 +96,7 @@ impl Shared {
         }
         let mut headers = encode(&message, 0)?;
         let share = self.budget.take(size).ok_or_else(|| self.full())?;
-        let subject = if delay.is_zero() {
-            self.names.main.clone()
-        } else {
-            self.schedule(&mut headers, delay)?;
-            self.names.retry(&message.id)
-        };
+        let subject = address(&mut headers, &message)?;
         let Some((identity, window)) = dedup else {
             let answer = self.store(&subject, headers, message.body).await;
             drop(share);
@@ -182,27 +183,61 @@ pub(crate) struct NatsQueue {
     pub(crate) outstanding: usize,
     /// How long dead letters are kept.
     pub(crate) kept: Duration,
+    /// Present where order is kept.
+    pub(crate) fifo: Option<Arc<Fifo>>,
 }
 
 #[async_trait]
 impl WorkQueue for NatsQueue {
     async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
-        self.shared.publish(publication).await
+        let Publication {
+            message,
+            dedup,
+            delay,
+        } = publication;
+        if let Some(fifo) = &self.fifo {
+            return fifo.publish(message, dedup, delay).await;
+        }
+        let shared = &self.shared;
+        let address = |headers: &mut HeaderMap, message: &Message| {
+            if delay.is_zero() {
+                return Ok(shared.names.main.clone());
+            }
+            shared.schedule(headers, delay)?;
+            Ok(shared.names.retry(&message.id))
+        };
+        shared.publish(message, dedup, address).await
     }
 
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        let mut consumer =
-            NatsConsumer::new(Arc::clone(&self.shared), self.lease, self.outstanding);
+        if self.fifo.is_some() {
+            return Err(wrong_kind(false));
+        }
+        let (shared, lease) = (Arc::clone(&self.shared), self.lease);
+        let take: Take<Delivery> =
+            Box::new(move |message, suspect| take_in(&shared, lease, message, suspect));
+        let mut consumer = Puller::new(Arc::clone(&self.shared), self.outstanding, take);
         consumer.check().await?;
         Ok(Box::new(consumer))
     }
 
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        let fifo = self.fifo.clone().ok_or_else(|| wrong_kind(true))?;
+        Ok(fifo)
+    }
+
     async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError> {
+        if self.fifo.is_some() {
+            return Err(wrong_kind(false));
+        }
         self.shared.permits().take().await
     }
 
     async fn depth(&self) -> Result<Depth, BrokerError> {
-        self.shared.depth().await
+        match &self.fifo {
+            Some(fifo) => Box::pin(fifo.depth()).await,
+            None => self.shared.depth().await,
+        }
     }
 
     async fn peek(
@@ -210,7 +245,10 @@ impl WorkQueue for NatsQueue {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
-        self.shared.peek(after, limit).await
+        match &self.fifo {
+            Some(fifo) => fifo.peek(after, limit).await,
+            None => self.shared.peek(after, limit).await,
+        }
     }
 
     async fn dead_letters(

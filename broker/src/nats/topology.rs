@@ -63,6 +63,31 @@ impl Names {
         self.roles.role(&format!("try.{sequence}"))
     }
 
+    /// Where the messages of a group are, in order.
+    pub(crate) fn group(&self, token: &str) -> String {
+        self.roles.role(&format!("group.{token}"))
+    }
+
+    /// Where messages are that come before all others of a group.
+    pub(crate) fn front(&self, token: &str) -> String {
+        self.roles.role(&format!("front.{token}"))
+    }
+
+    /// Where the turn of a group is, while it has anything to do.
+    pub(crate) fn turn(&self, token: &str) -> String {
+        self.roles.role(&format!("turn.{token}"))
+    }
+
+    /// Where a group's turn waits for the time of its first message.
+    pub(crate) fn wake(&self, token: &str) -> String {
+        self.roles.role(&format!("wake.{token}"))
+    }
+
+    /// What is known of a group.
+    pub(crate) fn note(&self, token: &str) -> String {
+        self.roles.role(&format!("note.{token}"))
+    }
+
     pub(crate) fn permit(&self, number: u64) -> String {
         self.roles.role(&format!("permit.{number}"))
     }
@@ -95,19 +120,36 @@ fn metadata(spec: &QueueSpec) -> Value {
     json!({ UID: spec.uid, OBJECT: spec.object.to_string() })
 }
 
-/// The stream that holds waiting messages, schedules, keys, counts, permits and records.
+/// Roles of the subjects of a queue that keeps order: messages, turns and what belongs to them.
+const FIFO_ROLES: [&str; 7] = ["group", "front", "turn", "wake", "note", "dd", "record"];
+const ROLES: [&str; 5] = ["retry", "dd", "try", "permit", "record"];
+
+/// The stream that holds waiting messages, schedules, keys, counts, permits, turns and records.
 pub(crate) fn queue_stream(spec: &QueueSpec) -> Value {
     let names = Names::of(spec);
+    let mut stream = plain_stream(&names, spec);
+    if spec.config.fifo.is_some() {
+        let subjects: Vec<String> = FIFO_ROLES.iter().map(|role| names.all(role)).collect();
+        stream["subjects"] = subjects.into();
+        // A note replaces the one before.
+        stream["allow_rollup_hdrs"] = true.into();
+    }
+    stream
+}
+
+/// Whether a stream is one that keeps order.
+pub(crate) fn keeps_order(config: &Value, names: &Names) -> bool {
+    let turns = names.all("turn");
+    let mut subjects = config["subjects"].as_array().into_iter().flatten();
+    subjects.any(|subject| subject.as_str() == Some(&turns))
+}
+
+fn plain_stream(names: &Names, spec: &QueueSpec) -> Value {
+    let mut subjects = vec![names.main.clone()];
+    subjects.extend(ROLES.iter().map(|role| names.all(role)));
     json!({
         "name": names.stream,
-        "subjects": [
-            names.main.clone(),
-            names.all("retry"),
-            names.all("dd"),
-            names.all("try"),
-            names.all("permit"),
-            names.all("record"),
-        ],
+        "subjects": subjects,
         "retention": "workqueue",
         "storage": "file",
         "discard": "old",
@@ -149,13 +191,18 @@ pub(crate) fn dead_stream(spec: &QueueSpec) -> Value {
 
 /// The consumer of the workers. `max_ack_pending` is the exact limit.
 pub(crate) fn workers(spec: &QueueSpec) -> Value {
-    let outstanding = u64::from(spec.config.limit) * u64::from(spec.config.batch_max.max(1));
-    consumer(WORKERS, &Names::of(spec).main, spec, outstanding)
+    let names = Names::of(spec);
+    let limit = u64::from(spec.config.limit);
+    if spec.config.fifo.is_some() {
+        return consumer(WORKERS, &names.all("turn"), spec, limit);
+    }
+    let outstanding = limit * u64::from(spec.config.batch_max.max(1));
+    consumer(WORKERS, &names.main, spec, outstanding)
 }
 
 /// The consumer of the permits, where calls are batched.
 pub(crate) fn permits(spec: &QueueSpec) -> Option<Value> {
-    (spec.config.batch_max > 1).then(|| {
+    (spec.config.fifo.is_none() && spec.config.batch_max > 1).then(|| {
         let outstanding = u64::from(spec.config.limit);
         consumer(PERMITS, &Names::of(spec).all("permit"), spec, outstanding)
     })

@@ -4,6 +4,7 @@ pub mod consuming;
 pub mod dead;
 pub mod dedup;
 pub mod faults;
+pub mod fifo;
 pub mod ledger;
 pub mod limit;
 pub mod publishing;
@@ -15,6 +16,10 @@ pub mod topology;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use self::fifo::{
+    dead as fifo_dead, faults as fifo_faults, groups as fifo_groups, hold as fifo_hold,
+    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, topology as fifo_topology,
+};
 use crate::ground::Ground;
 use crate::subject::Feature;
 
@@ -107,4 +112,33 @@ guarantees! {
     faults::a_lost_answer_stores_once [CutConnection];
     faults::a_silent_connection_is_noticed [CutConnection];
     ledger::accepted_is_handled_or_dead_under_kills (alone);
+    fifo_order::fifo_order_is_kept_within_each_group;
+    fifo_order::fifo_one_turn_of_a_group_at_a_time;
+    fifo_order::fifo_limit_one_over_four_consumers;
+    fifo_order::fifo_a_changed_limit_takes_effect;
+    fifo_order::fifo_a_batch_is_the_front_of_one_group;
+    fifo_order::fifo_consumers_come_and_go;
+    fifo_order::fifo_partitions_change_live;
+    fifo_groups::fifo_a_poisoned_group_stops_no_other;
+    fifo_groups::fifo_a_long_group_gives_way_to_those_that_wait;
+    fifo_groups::fifo_hostile_group_names_are_groups;
+    fifo_groups::fifo_a_delay_holds_its_group_and_no_slot;
+    fifo_groups::fifo_identities_store_once;
+    fifo_groups::fifo_depth_and_peek_show_what_is_there;
+    fifo_lease::fifo_attempts_survive_and_order_holds_over_retries;
+    fifo_lease::fifo_a_lost_turn_comes_again_in_order;
+    fifo_lease::fifo_heartbeat_keeps_the_turn;
+    fifo_lease::fifo_a_lease_that_is_over_starts_nothing;
+    fifo_dead::fifo_a_dead_letter_lets_the_group_go_on;
+    fifo_dead::fifo_a_dead_lettered_group_takes_what_follows;
+    fifo_dead::fifo_a_redriven_group_keeps_its_order;
+    fifo_hold::fifo_a_blocked_group_waits_for_its_release (alone);
+    fifo_hold::fifo_held_groups_are_listed_in_pages;
+    fifo_topology::fifo_topology_is_kept;
+    fifo_faults::fifo_a_message_without_a_turn_is_found [CutConnection];
+    fifo_faults::fifo_a_dead_letter_is_single_after_a_crash_between [CutConnection];
+    fifo_faults::fifo_a_lost_connection_keeps_the_order [CutConnection];
+    fifo_faults::fifo_a_crash_at_the_end_of_a_turn_leaves_nothing [CutConnection];
+    fifo_ledger::fifo_every_message_is_handled_once_without_faults;
+    fifo_ledger::fifo_order_holds_under_kills (alone);
 }
