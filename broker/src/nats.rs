@@ -157,8 +157,8 @@ impl Transport for NatsTransport {
             shared,
             lease,
             outstanding,
-            fifo,
             kept: Duration::from_secs(queue.config.dead_letter_retention_seconds),
+            fifo,
         })
     }
 

@@ -181,10 +181,10 @@ pub(crate) struct NatsQueue {
     pub(crate) lease: Duration,
     /// Most deliveries that may be out, over all processes.
     pub(crate) outstanding: usize,
-    /// Present where order is kept.
-    pub(crate) fifo: Option<Arc<Fifo>>,
     /// How long dead letters are kept.
     pub(crate) kept: Duration,
+    /// Present where order is kept.
+    pub(crate) fifo: Option<Arc<Fifo>>,
 }
 
 #[async_trait]

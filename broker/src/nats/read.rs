@@ -133,7 +133,7 @@ impl Shared {
         let (mut bytes, mut most) = (0, FIRST);
         while found.items.len() < limit {
             let batch = (limit - found.items.len()).min(most);
-            let (read, more) = self.read_once(stream, subject, from, batch).await?;
+            let (read, more) = self.read_once(stream, subject, from, batch, 0).await?;
             found.cut = None;
             let Some(last) = read.last().map(|last| last.sequence) else {
                 break;
@@ -152,13 +152,14 @@ impl Shared {
         Ok(found)
     }
 
-    /// One request, and whether there is more behind it.
+    /// One request, and whether there is more behind it. It stops after `max_bytes`, if that is not 0.
     pub(crate) async fn read_once(
         &self,
         stream: &str,
         subject: &str,
         from: u64,
         batch: usize,
+        max_bytes: usize,
     ) -> Result<(Vec<Raw>, bool), BrokerError> {
         const OPERATION: &str = "read messages";
         let shown = format!("stream {stream}");
@@ -173,7 +174,9 @@ impl Shared {
             .await
             .map_err(|error| connection.unavailable(error.to_string()))?;
         let api = format!("$JS.API.DIRECT.GET.{stream}");
-        let body = json!({ "batch": batch, "seq": from, "next_by_subj": subject });
+        let body = json!({
+            "batch": batch, "seq": from, "next_by_subj": subject, "max_bytes": max_bytes,
+        });
         connection
             .send(
                 OPERATION,
@@ -267,7 +270,7 @@ fn is_gone(failure: &Failure) -> bool {
 pub(crate) struct Found {
     pub(crate) items: Vec<Raw>,
     /// The last position that was looked at, where there is more behind it.
-    cut: Option<u64>,
+    pub(crate) cut: Option<u64>,
 }
 
 impl Found {

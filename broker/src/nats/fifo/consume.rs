@@ -4,21 +4,27 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::consume::{Puller, Take};
 use super::Fifo;
 use super::open::take_in;
 use crate::error::BrokerError;
 use crate::fifo::{Turn, TurnConsumer};
+use crate::task;
 
 /// How long a consumer that has nothing to do waits until it looks for what was left behind.
 const SWEEP_AFTER: Duration = Duration::from_secs(5);
+/// And one that has.
+const SWEEP_BY: Duration = Duration::from_mins(1);
 
 /// A consumer of turns.
 pub(super) struct NatsTurns {
     fifo: Fifo,
     puller: Puller<Turn>,
     sweep_at: Instant,
+    sweep_by: Instant,
+    sweeping: Option<AbortOnDropHandle<()>>,
 }
 
 impl NatsTurns {
@@ -30,14 +36,28 @@ impl NatsTurns {
         Ok(Self {
             fifo: fifo.clone(),
             puller,
-            sweep_at: Instant::now() + jittered(),
+            sweep_at: Instant::now() + jittered(SWEEP_AFTER),
+            sweep_by: Instant::now() + jittered(SWEEP_BY),
+            sweeping: None,
         })
+    }
+
+    /// Looks for what was left behind, beside everything else.
+    fn sweep(&mut self) {
+        let fifo = self.fifo.clone();
+        self.sweeping = Some(task::start(async move {
+            if let Err(error) = fifo.sweep().await {
+                tracing::debug!(%error, "groups without a turn are looked for later");
+            }
+        }));
+        self.sweep_at = Instant::now() + jittered(SWEEP_AFTER);
+        self.sweep_by = Instant::now() + jittered(SWEEP_BY);
     }
 }
 
 /// Not all processes at once.
-fn jittered() -> Duration {
-    SWEEP_AFTER.mul_f64(0.5 + fastrand::f64() / 2.0)
+fn jittered(span: Duration) -> Duration {
+    span.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[async_trait]
@@ -52,22 +72,23 @@ impl TurnConsumer for NatsTurns {
 
     async fn next(&mut self) -> Result<Option<Turn>, BrokerError> {
         loop {
-            let fifo = &self.fifo;
-            let sweep_at = self.sweep_at;
-            let sweep = async {
-                tokio::time::sleep_until(sweep_at).await;
-                if let Err(error) = fifo.sweep().await {
-                    tracing::debug!(%error, "groups without a turn are looked for later");
-                }
-            };
+            let due = self.sweep_at.min(self.sweep_by);
             tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(due) => {
+                    let busy = self.sweeping.as_ref().is_some_and(|task| !task.is_finished());
+                    if busy {
+                        self.sweep_at = Instant::now() + jittered(SWEEP_AFTER);
+                        self.sweep_by = self.sweep_by.max(self.sweep_at);
+                    } else {
+                        self.sweep();
+                    }
+                }
                 turn = self.puller.next() => {
-                    // Where turns come there is no need to look for them.
-                    self.sweep_at = self.sweep_at.max(Instant::now() + jittered());
+                    // Where turns come there is little need to look for them.
+                    self.sweep_at = self.sweep_at.max(Instant::now() + jittered(SWEEP_AFTER));
                     return turn;
                 }
-                () = sweep => self.sweep_at = Instant::now() + jittered(),
             }
         }
     }

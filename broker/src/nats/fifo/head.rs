@@ -12,6 +12,9 @@ use super::note::Note;
 use crate::error::BrokerError;
 use crate::fifo::TurnMessage;
 
+/// Bytes of bodies that one read takes before it stops; the first message comes in any case.
+const MOST_BYTES: usize = 512 * 1024;
+
 /// A message of a group as it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -85,7 +88,10 @@ impl Fifo {
                 let body = json!({ "seq": from, "next_by_subj": subject });
                 return Ok(self.direct("", Some(body)).await?.into_iter().collect());
             }
-            let (found, _) = self.shared.read_once(stream, subject, from, most).await?;
+            let (found, _) = self
+                .shared
+                .read_once(stream, subject, from, most, MOST_BYTES)
+                .await?;
             return Ok(found);
         }
         let Some(first) = self.first_of(subject, from).await? else {
@@ -97,7 +103,7 @@ impl Fifo {
             let from = head[0].sequence + 1;
             let (rest, _) = self
                 .shared
-                .read_once(stream, subject, from, most - 1)
+                .read_once(stream, subject, from, most - 1, MOST_BYTES)
                 .await?;
             head.extend(rest);
         }

@@ -20,6 +20,8 @@ use crate::fifo::{TurnLease, TurnMessage};
 const SHARE: Duration = Duration::from_millis(500);
 /// And for at most so many messages.
 const MOST_IN_A_ROW: usize = 256;
+/// So many messages are read at least when a group turns out to have more.
+const AHEAD: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -196,7 +198,7 @@ impl NatsTurn {
 
     /// Reads on behind the last message that was read.
     async fn read_on(&self, progress: &mut Progress) -> Result<(), BrokerError> {
-        let most = self.fifo.most_read();
+        let most = self.fifo.most_read().max(AHEAD);
         loop {
             let subject = self.subject(progress);
             let from = progress.last + 1;

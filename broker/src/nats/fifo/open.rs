@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Message as Delivered;
 use bytes::Bytes;
-use futures::future::join3;
+use futures::future::{join, join3};
 use tokio::time::Instant;
 
 use super::super::receipt::Receipt;
@@ -219,14 +219,14 @@ impl Fifo {
     /// Gives a group a turn if it has anything to do.
     pub(super) async fn look_after(&self, name: &str, group: &str) -> Result<(), BrokerError> {
         let names = &self.shared.names;
-        let (note, head, front) = join3(
-            self.note(name),
-            async { self.first_of(&names.group(name), 1).await },
-            async { self.first_of(&names.front(name), 1).await },
-        )
-        .await;
-        let (note, head, front) = (note?.0, head?, front?);
-        let first = front.filter(|_| note.front).or(head);
+        let subject = names.group(name);
+        let (note, head) = join(self.note(name), self.first_of(&subject, 1)).await;
+        let (note, mut first) = (note?.0, head?);
+        if note.front
+            && let Some(before) = self.first_of(&names.front(name), 1).await?
+        {
+            first = Some(before);
+        }
         let now = self.shared.clock.now();
         match judge(true, &note, first.iter().map(due_of), now) {
             Standing::Drop => Ok(()),

@@ -62,16 +62,14 @@ impl Fifo {
         limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
         let (shared, names) = (&self.shared, &self.shared.names);
-        let read = async |role| {
-            shared
-                .read(&names.stream, &names.all(role), after, limit)
-                .await
-        };
-        let mut found = read("group").await?.and(read("front").await?);
-        found.items.truncate(limit.saturating_add(1));
+        let (group, front) = (names.all("group"), names.all("front"));
+        let behind = shared.read(&names.stream, &group, after, limit).await?;
+        let before = shared.read(&names.stream, &front, after, limit).await?;
+        let found = behind.and(before);
         let groups: HashSet<String> = found
             .items
             .iter()
+            .take(limit)
             .map(|raw| weir_core::names::token(group_of(&raw.message().message)))
             .collect();
         let notes = groups.into_iter().map(|name| async move {
