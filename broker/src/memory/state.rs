@@ -2,6 +2,8 @@
 //!
 //! Spans of time are measured with the `now` that is passed in, times of day with `wall`.
 
+mod fifo;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -12,9 +14,8 @@ use weir_core::config::QueueConfig;
 use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::message::Message;
 
-use super::lanes::{HandedTurn, Lanes};
+use super::lanes::Lanes;
 use crate::error::BrokerError;
-use crate::fifo::{HeldGroup, Hold};
 use crate::queue::{
     Depth, Page, Publication, Published, Record, RecordName, StoredDeadLetter, StoredMessage,
 };
@@ -274,80 +275,6 @@ impl State {
         let position = self.next();
         self.dead
             .insert(position, (DeadLetter { message, failure }, now));
-    }
-
-    /// Stores a message of a FIFO queue.
-    fn line_up(&mut self, message: Message, delay: Duration, now: Instant, wall: Timestamp) {
-        let due = (!delay.is_zero()).then(|| (now + delay, due_at(wall, delay)));
-        let position = self.next();
-        if let Some((entry, held)) = self.lanes.store(message, position, due, now, wall) {
-            let failure = held.failure_of_followers(wall);
-            self.bury(entry.message, failure, now);
-        }
-    }
-
-    /// The next turn, where a group waits and the limit leaves room.
-    pub(super) fn take_turn(&mut self, now: Instant) -> Option<HandedTurn> {
-        let (limit, batch_max) = (self.config.limit, self.config.batch_max);
-        self.lanes.take(now, limit, batch_max, self.lease())
-    }
-
-    /// Blocks a group or gives it up as a whole. False when the turn is not that of `number` any more.
-    pub(super) fn hold_group(
-        &mut self,
-        group: &str,
-        number: u64,
-        hold: Hold,
-        failure: &Failure,
-        since: Timestamp,
-        now: Instant,
-    ) -> bool {
-        let first = self.lanes.first_id(group).unwrap_or_default();
-        let held = HeldGroup {
-            group: group.to_owned(),
-            hold,
-            since,
-            message_id: first,
-            failure: failure.clone(),
-        };
-        let followers = held.failure_of_followers(since);
-        let Some(given_up) = self.lanes.hold(number, held) else {
-            return false;
-        };
-        for (at, entry) in given_up.into_iter().enumerate() {
-            let failure = if at == 0 { failure } else { &followers };
-            self.bury(entry.message, failure.clone(), now);
-        }
-        true
-    }
-
-    /// Puts the dead letters of a group back before everything else. `None` while it is in a turn.
-    pub(super) fn redrive_group(
-        &mut self,
-        group: &str,
-        now: Instant,
-        wall: Timestamp,
-    ) -> Option<u64> {
-        if self.lanes.is_in_turn(group) {
-            return None;
-        }
-        let of_it = |letter: &DeadLetter| letter.message.group.as_deref().unwrap_or("") == group;
-        let positions: Vec<u64> = self
-            .dead
-            .iter()
-            .filter(|(_, (letter, _))| of_it(letter))
-            .map(|(position, _)| *position)
-            .collect();
-        let mut messages = Vec::new();
-        for position in positions {
-            if let Some((letter, _)) = self.dead.remove(&position) {
-                messages.push((letter.message, self.next()));
-            }
-        }
-        let count = messages.len() as u64;
-        self.lanes.put_first(group, messages, wall);
-        self.lanes.release(group, now);
-        Some(count)
     }
 
     pub(super) fn give_back(&mut self, held: Held, begun: bool) -> bool {

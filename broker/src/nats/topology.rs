@@ -431,10 +431,37 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_keeps_order_delivers_turns_and_counts_them_one_by_one() {
+        let mut ordered = spec();
+        ordered.config.fifo = Some(weir_core::config::FifoConfig { partitions: 4 });
+        ordered.config.batch_max = 10;
+        let names = Names::of(&ordered);
+        let want = queue_stream(&ordered);
+        assert!(keeps_order(&want, &names) && !keeps_order(&queue_stream(&spec()), &names));
+        assert_eq!(permits(&ordered), None);
+        let workers = workers(&ordered);
+        assert_eq!(workers["max_ack_pending"], 4);
+        assert_eq!(workers["filter_subject"], names.all("turn"));
+        for partitions in [1, 16] {
+            ordered.config.fifo = Some(weir_core::config::FifoConfig { partitions });
+            assert_eq!(queue_stream(&ordered), want);
+        }
+    }
+
+    #[test]
     fn whatever_clients_send_stays_below_its_role() {
         let names = Names::of(&spec());
         for text in ["", ">", "*", "a.b", "x y\r\n", &"z".repeat(9000)] {
-            for subject in [names.key(text), names.retry(text), names.dead(text)] {
+            let group = weir_core::names::token(text);
+            let of_group = [
+                names.group(&group),
+                names.front(&group),
+                names.turn(&group),
+                names.wake(&group),
+                names.note(&group),
+            ];
+            let of_message = [names.key(text), names.retry(text), names.dead(text)];
+            for subject in of_message.into_iter().chain(of_group) {
                 assert_eq!(subject.split('.').count(), 6, "{subject}");
                 assert!(subject.len() < 160 && async_nats::Subject::validated(&subject).is_ok());
             }

@@ -70,7 +70,7 @@ fn again(step: &Step) -> (Option<u32>, usize, bool) {
 fn reason(step: &Step) -> Reason {
     match &step.then {
         Then::GiveUp(failure) => failure.reason,
-        other => panic!("{other:?}"),
+        other @ Before::Call(_) => panic!("{other:?}"),
     }
 }
 
@@ -217,13 +217,13 @@ fn what_is_too_old_is_given_up_at_the_front_and_called_without_behind() {
     let front = VecDeque::from([old, attempt(0)]);
     match conduct.before(&front, &policy(5)) {
         Before::GiveUp(failure) => assert_eq!(failure.reason, Reason::MaxAge),
-        other => panic!("{other:?}"),
+        other @ Before::Call(_) => panic!("{other:?}"),
     }
     let behind = VecDeque::from([attempt(0), attempt(0), old, attempt(0)]);
     assert_eq!(conduct.before(&behind, &policy(5)), Before::Call(2));
     match conduct.before(&messages(&[5, 0]), &policy(5)) {
         Before::GiveUp(failure) => assert_eq!(failure.reason, Reason::NoOutcome),
-        other => panic!("{other:?}"),
+        other @ Before::Call(_) => panic!("{other:?}"),
     }
 }
 

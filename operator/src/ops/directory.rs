@@ -60,6 +60,7 @@ impl Directory for Known {
         match object.kind {
             Kind::Webhook => self.tell_of::<Webhook>(&name, event, note).await,
             Kind::QueueConsumer => self.tell_of::<QueueConsumer>(&name, event, note).await,
+            Kind::FifoConsumer => self.tell_of::<FifoConsumer>(&name, event, note).await,
         }
     }
 }

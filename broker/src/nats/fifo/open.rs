@@ -46,10 +46,15 @@ impl Token {
         self.receipt.source().sequence
     }
 
-    /// True also since a connection was lost: the server may have forgotten that it delivered it.
-    pub(super) fn is_doubtful(&self) -> bool {
+    /// True since a connection was lost: the server may have forgotten that it delivered it.
+    fn is_forgotten(&self) -> bool {
         let losses = self.receipt.shared().connection.link().borrow().losses;
-        self.doubtful || losses != self.receipt.losses()
+        losses != self.receipt.losses()
+    }
+
+    /// Whether others may believe that they hold the group.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful || self.is_forgotten()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -161,7 +166,7 @@ impl Fifo {
         )
         .await;
         let (alone, (mut note, mut written), mut head) = (alone?, note?, head?);
-        if token.suspect && note.claimed {
+        if (token.suspect || token.is_forgotten()) && note.claimed {
             // It is in other hands, and comes again if they let it fall.
             return Ok(None);
         }
