@@ -120,7 +120,8 @@ fn run(definition: &Value, transitions: u32, is_written: bool) -> Cost {
         transitions,
         ..Limits::default()
     };
-    let calls = if is_written {
+    let is_slow = is_written || definition["QueryLanguage"] == "JSONata";
+    let calls = if is_slow {
         TRANSITIONS / 10
     } else {
         TRANSITIONS
