@@ -273,7 +273,11 @@ fn rabbitmq_is_reached_by_files_and_remembers_only_with_a_state() {
             format!("{folder}/state-credentials/user.creds")
         ]
     );
-    let mounted: Vec<String> = bus.secrets.iter().map(|secret| secret.file()).collect();
+    let mounted: Vec<String> = bus
+        .secrets
+        .iter()
+        .map(weir_operator::bus::BusSecret::file)
+        .collect();
     assert_eq!(mounted, bus.config.files(), "every file is mounted");
 }
 

@@ -70,7 +70,7 @@ fn again(step: &Step) -> (Option<u32>, usize, bool) {
 fn reason(step: &Step) -> Reason {
     match &step.then {
         Then::GiveUp(failure) => failure.reason,
-        other @ Before::Call(_) => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
