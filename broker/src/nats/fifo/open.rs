@@ -217,8 +217,18 @@ impl Fifo {
 
     /// Removes a turn, then makes sure that nothing to do stays without one.
     pub(super) async fn drop_turn(&self, token: &Token) -> Result<(), BrokerError> {
-        token.receipt.acknowledge().await?;
+        self.take_away(token).await?;
         self.look_after(&token.name, &token.group).await
+    }
+
+    /// Acknowledges a turn. It is not there any more when this returns, which in a cluster an
+    /// acknowledgement alone does not say.
+    async fn take_away(&self, token: &Token) -> Result<(), BrokerError> {
+        if self.replicated {
+            let subject = self.shared.names.turn(&token.name);
+            self.remove_before(&subject, token.sequence() + 1).await?;
+        }
+        token.receipt.acknowledge().await
     }
 
     /// Gives a group a turn if it has anything to do.
@@ -253,7 +263,7 @@ impl Fifo {
             )
             .await?;
         match again {
-            Some(_) => token.receipt.acknowledge().await,
+            Some(_) => self.take_away(token).await,
             // Another turn is there, or this one was taken away.
             None => self.drop_turn(token).await,
         }

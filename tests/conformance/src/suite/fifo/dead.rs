@@ -116,10 +116,13 @@ pub async fn fifo_a_redriven_group_keeps_its_order(mut ground: Ground) {
         turn = next(&mut turns).await;
     }
     turn.lease.dead_letter_group(&failure(3)).await.unwrap();
+    turns.want(1);
     loop {
         tokio::select! {
             came = turns.next() => drop(handle_all(came.unwrap().unwrap()).await),
-            _ = depth_becomes(&here.work, |depth| depth.dead == 10) => break,
+            _ = depth_becomes(&here.work, |depth| {
+                (depth.dead, depth.ready, depth.in_flight) == (10, 0, 0)
+            }) => break,
         }
     }
     assert_eq!(here.fifo.redrive_group("a").await.unwrap(), 10);
