@@ -1,7 +1,7 @@
 //! Carrying out a redrive: reads dead letters in order, publishes each, removes it.
 //!
 //! What a redrive is, and what a queue keeps about it, is [`weir_core::redrive`]. Any process may
-//! call [`run`]; one that is killed is followed by another one. Nothing is acknowledged here and
+//! call [`Runner::run`]; one that is killed is followed by another one. Nothing is acknowledged here and
 //! nothing is consumed: the only operations are `publish`, `remove_dead_letter` and `put_record`.
 //!
 //! # Why a kill loses and doubles nothing
@@ -131,7 +131,7 @@ async fn read_with_version(queue: &dyn WorkQueue) -> Result<(Redrives, u64), Rec
     }
 }
 
-/// Begins a redrive: from when this returns, it survives the process. It is carried out by [`run`].
+/// Begins a redrive: from when this returns, it survives the process. It is carried out by [`Runner::run`].
 ///
 /// `until`, `total` and `done` are filled in here, the times by whoever makes it.
 pub async fn begin(queue: &dyn WorkQueue, redrive: Redrive) -> Result<Redrive, RecordError> {
@@ -207,7 +207,7 @@ pub struct Runner {
     pub stop: CancellationToken,
 }
 
-/// Why [`run`] returned before the redrive ended.
+/// Why [`Runner::run`] returned before the redrive ended.
 enum Ended {
     /// Told to stop.
     Stopped,
