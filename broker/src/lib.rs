@@ -10,6 +10,7 @@ pub mod error;
 pub mod memory;
 pub mod nats;
 pub mod queue;
+pub mod rabbitmq;
 mod task;
 pub mod transport;
 
@@ -21,4 +22,5 @@ pub use queue::{
     Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
     StoredMessage, WorkQueue,
 };
+pub use rabbitmq::RabbitTransport;
 pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, connect};

@@ -17,6 +17,7 @@ mod commit;
 mod connection;
 mod consume;
 mod group;
+mod keys;
 mod permit;
 mod pull;
 mod queue;
@@ -40,6 +41,7 @@ use weir_core::config::BusConfig;
 use self::api::{AccountInfo, Failure};
 use self::codec::RESERVE;
 use self::connection::Connection;
+pub(crate) use self::keys::{Claim, KeyStore};
 use self::queue::{NatsQueue, Shared};
 use self::topology::Names;
 use crate::clock::Clock;
@@ -77,6 +79,11 @@ impl NatsTransport {
             clock,
             streams: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Deduplication keys for a queue that another broker holds.
+    pub(crate) fn keys(&self, queue: &QueueSpec) -> KeyStore {
+        KeyStore::new(self.connection.clone(), queue)
     }
 }
 

@@ -53,6 +53,24 @@ pub enum BusConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
     },
+    /// RabbitMQ, 4.0 or newer, with the management plugin.
+    #[serde(rename_all = "camelCase")]
+    RabbitMq {
+        /// Mounted file with one or more `amqp://user:password@host:port` or `amqps://` addresses,
+        /// separated by white space: the nodes of one cluster. Read again before every connection.
+        uri_file: String,
+        /// `http://host:15672` or `https://host`: the management API, asked with the same user.
+        management_url: String,
+        /// Virtual host.
+        vhost: String,
+        /// Mounted CA certificate for `amqps://` and `https://`; the system's roots otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca_file: Option<String>,
+        /// Where deduplication keys live, which RabbitMQ cannot hold: NATS. Without it nothing is
+        /// deduplicated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<Box<BusConfig>>,
+    },
     /// Inside this process: `weir run` and tests. Lost when it ends.
     Memory {},
 }
