@@ -158,7 +158,7 @@ impl Applying<'_> {
         }
         // Read by a reader of its own: the one of the handles may not be there, or lag.
         let control = Tail::start(&self.shared.connection, &names.state);
-        control.catch_up(self.live).await?;
+        read_all(self.live, &control, names).await?;
         self.own(&control).await?;
         self.policies().await?;
         self.queues(&control).await?;
@@ -324,6 +324,16 @@ impl Applying<'_> {
     }
 }
 
+/// Reads everything that was decided until now, whatever replica is read.
+async fn read_all(live: &Live, control: &Tail<Control>, names: &Names) -> Result<(), BrokerError> {
+    let look = json!(Record::Look {}).to_string();
+    control
+        .append_and_read(live, Vec::new(), look.as_bytes())
+        .await
+        .map(drop)
+        .map_err(|failure| told(failure, names))
+}
+
 /// Ends the topology, as `removal` says.
 pub(crate) async fn remove(
     shared: &Shared,
@@ -350,7 +360,7 @@ async fn removing(
         return Ok(removed);
     }
     let control: Tail<Control> = Tail::start(&shared.connection, &names.state);
-    control.catch_up(live).await?;
+    read_all(live, &control, names).await?;
     let owner = control.read(|control| control.owner.clone());
     if owner != Some((spec.uid.clone(), spec.object.to_string())) {
         return Ok(removed);

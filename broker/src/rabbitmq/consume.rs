@@ -156,7 +156,6 @@ type Checked = (Unchecked, Result<notes::Standing, Failure>);
 struct Unchecked {
     tag: u64,
     raw: Raw,
-    until: Instant,
 }
 
 /// What belongs to one connection.
@@ -251,8 +250,6 @@ impl Pump {
     async fn session(&mut self, live: &Arc<Live>) -> Result<(), Failure> {
         let account = Arc::new(Account::default());
         let pulls = Pulls::open(Arc::clone(live), &self.shared.names.queue).await?;
-        // The work queue is there; a session without its tokens would wait for ever.
-        live.ready(&self.shared.names.queue).await?;
         let pool = Pool::open(
             self.shared.connection.clone(),
             Arc::clone(live),
@@ -395,7 +392,6 @@ impl Pump {
         let unchecked = Unchecked {
             tag,
             raw: Raw::new(properties, delivery.data, self.shared.clock.now()),
-            until: Instant::now() + self.shared.lease,
         };
         if !again {
             self.hand_out(session, unchecked, false, 0);
@@ -423,7 +419,7 @@ impl Pump {
     fn hand_out(&mut self, session: &mut Session, of: Unchecked, again: bool, began: u32) {
         self.last += 1;
         let number = self.last;
-        let standing = Arc::new(Standing::new(of.until));
+        let standing = Arc::new(Standing::new(Instant::now() + self.shared.lease));
         let flight = Flight {
             tag: of.tag,
             standing: Arc::clone(&standing),

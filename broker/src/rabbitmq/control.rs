@@ -50,6 +50,8 @@ pub(crate) enum Record {
     Lost { which: Which },
     /// A delay queue is about to be made.
     Delay { bucket: u64 },
+    /// Nothing: who reads it back has read everything before it.
+    Look {},
 }
 
 /// The tokens of one kind.
@@ -183,6 +185,7 @@ impl Control {
                 true
             }
             Record::Delay { bucket } => self.delays.insert(bucket),
+            Record::Look {} => true,
         }
     }
 }

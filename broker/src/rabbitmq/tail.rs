@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, message::Delivery};
+use lapin::{BasicProperties, Channel, message::Delivery};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -106,29 +106,25 @@ impl<F: Fold> Tail<F> {
         }
     }
 
-    /// Waits until everything is read that the stream holds now.
+    /// Waits until everything is read that the stream holds now, as far as can be told without writing.
     pub(crate) async fn catch_up(&self, live: &Live) -> Result<(), BrokerError> {
         const OPERATION: &str = "read stream";
-        let shown = || format!("stream {}", self.shared.stream);
-        let count = live
-            .ready(&self.shared.stream)
+        let last = last(live, &self.shared.stream)
             .await
-            .map_err(|failure| failure.told(&shown()))?;
-        if count == 0 {
+            .map_err(|failure| failure.told(&format!("stream {}", self.shared.stream)))?;
+        let Some(last) = last else {
             return Ok(());
-        }
+        };
         let mut progress = self.shared.progress.subscribe();
-        let reached = progress.wait_for(|now| {
-            now.first.is_some_and(|first| now.next >= first + count) || now.missing
-        });
-        let reached = tokio::select! {
+        let reached = progress.wait_for(|now| now.next > last || now.missing);
+        let missing = tokio::select! {
             reached = reached => reached.map(|now| now.missing).unwrap_or(true),
             () = live.lost.cancelled() => return Err(live.unreachable("the connection was lost")),
             () = tokio::time::sleep(REQUEST_TIMEOUT) => {
                 return Err(BrokerError::TimedOut { operation: OPERATION, after: REQUEST_TIMEOUT });
             }
         };
-        if reached {
+        if missing {
             return Err(self.missing());
         }
         Ok(())
@@ -251,12 +247,12 @@ fn restart<F: Fold>(shared: &Shared<F>) {
 
 /// Reads until the connection or the stream ends.
 async fn follow<F: Fold>(shared: &Shared<F>, live: &Live) -> Result<(), Failure> {
-    let count = live.ready(&shared.stream).await?;
-    let progress = *shared.progress.borrow();
-    let read = progress.first.map_or(0, |first| progress.next - first);
-    // Fewer than were read: another stream of the same name, or an old part is gone.
-    if count < read {
-        restart(shared);
+    if shared.progress.borrow().first.is_some() {
+        // Another stream of the same name may have taken the place of the one that was read.
+        let end = last(live, &shared.stream).await?.map_or(0, |last| last + 1);
+        if end < shared.progress.borrow().next {
+            restart(shared);
+        }
     }
     shared.progress.send_if_modified(|now| std::mem::take(&mut now.missing));
     let progress = *shared.progress.borrow();
@@ -296,7 +292,8 @@ fn take<F: Fold>(shared: &Shared<F>, delivery: &Delivery) {
     if let Some(nonce) = number(&delivery.properties, NONCE)
         && let Some(writer) = shared.writers().remove(&nonce)
     {
-        drop(writer.send(took));
+        // Who waited may have given up.
+        let _ = writer.send(took);
     }
 }
 
@@ -307,22 +304,56 @@ fn offset(delivery: &Delivery) -> Option<u64> {
 
 async fn open(live: &Live, stream: &str, from: AMQPValue) -> Result<lapin::Consumer, Failure> {
     let channel = live.consuming_channel().await?;
+    consume(live, &channel, stream, from).await
+}
+
+async fn consume(
+    live: &Live,
+    channel: &Channel,
+    stream: &str,
+    from: AMQPValue,
+) -> Result<lapin::Consumer, Failure> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-stream-offset".into(), from);
-    let consumer = async {
-        channel
-            .basic_qos(PREFETCH, BasicQosOptions::default())
-            .await?;
-        channel
-            .basic_consume(
-                stream.into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                arguments,
-            )
-            .await
-    };
-    live.within("read stream", consumer).await
+    // Polled in this order, which is the order in which their frames are sent.
+    let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+    let consumer = channel.basic_consume(
+        stream.into(),
+        "".into(),
+        BasicConsumeOptions::default(),
+        arguments,
+    );
+    let both = async { futures::try_join!(qos, consumer) };
+    let ((), consumer) = live.within("read stream", both).await?;
+    Ok(consumer)
+}
+
+/// The offset of the last record; `None` of an empty stream.
+async fn last(live: &Live, stream: &str) -> Result<Option<u64>, Failure> {
+    let channel = live.consuming_channel().await?;
+    let mut deliveries = consume(live, &channel, stream, AMQPValue::LongString("last".into())).await?;
+    // A stream is delivered in chunks. The last one was delivered before this is answered, as far as
+    // may be on its way at once; the rest of it follows when that is acknowledged.
+    let mut last = None;
+    loop {
+        let answer = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+        live.within("read stream", answer).await?;
+        let mut came = 0;
+        let mut newest = None;
+        while let Some(delivery) = deliveries.next().now_or_never() {
+            let Some(delivery) = delivery else {
+                return Err(Failure::Missing);
+            };
+            let delivery = delivery.map_err(|error| live.failure("read stream", &error))?;
+            last = offset(&delivery).or(last);
+            came += 1;
+            newest = Some(delivery);
+        }
+        match newest {
+            Some(newest) if came >= usize::from(PREFETCH) => acknowledge(live, &newest).await?,
+            _ => return Ok(last),
+        }
+    }
 }
 
 async fn acknowledge(live: &Live, delivery: &Delivery) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! The transports under test.
 
+pub mod rabbitmq;
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -22,6 +24,23 @@ pub enum Feature {
     Capacity,
     /// Clients that know nothing of Weir and write into the broker.
     Strangers,
+    /// Messages that wait can be looked at without taking them.
+    Peek,
+    /// The age of the oldest message can be read.
+    Age,
+    /// A delivery stays its holder's while the connection is lost, for as long as its lease.
+    LeaseOverOutage,
+    /// Storing a copy elsewhere and acknowledging the delivery have one effect, whoever dies between.
+    AtomicHandover,
+}
+
+/// A step of an operation, before which a connection can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The acknowledgement of a delivery.
+    Acknowledge,
+    /// The last part of a publication, without which nothing is stored.
+    Publish,
 }
 
 /// A transport, and the means to disturb it.
@@ -41,11 +60,17 @@ pub trait Subject: Send + Sync {
     /// A client whose connection can be disturbed. Only with [`Feature::CutConnection`].
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy);
 
+    /// What a client sends at a step. Only with [`Feature::CutConnection`].
+    fn cut_at(&self, step: Step) -> &'static [u8];
+
     /// Makes the broker unreachable: kills the server where there is one.
     fn take_down(&self);
 
     /// Ends that.
     fn bring_up(&self);
+
+    /// Starts what a guarantee that failed left down.
+    fn bring_up_if_down(&self) {}
 
     /// Kills one server and starts it again, where there are several; otherwise the only one.
     fn kill_one(&self) {
@@ -84,7 +109,11 @@ impl Subject for Memory {
             Feature::ServerKill => Some("it ends with the process"),
             Feature::CutConnection => Some("it has no connection"),
             Feature::Strangers => Some("nobody else can reach it"),
-            Feature::Capacity => None,
+            Feature::Capacity
+            | Feature::Peek
+            | Feature::Age
+            | Feature::LeaseOverOutage
+            | Feature::AtomicHandover => None,
         }
     }
 
@@ -93,6 +122,10 @@ impl Subject for Memory {
     }
 
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
+        panic!("it has no connection")
+    }
+
+    fn cut_at(&self, _: Step) -> &'static [u8] {
         panic!("it has no connection")
     }
 
@@ -236,7 +269,15 @@ impl Subject for Nats {
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
         let upstream = self.servers.lock().unwrap()[0].address();
         let proxy = Proxy::start(upstream).await;
-        (Self::open(vec![proxy.url()]).await, proxy)
+        (Self::open(vec![format!("nats://{}", proxy.address())]).await, proxy)
+    }
+
+    fn cut_at(&self, step: Step) -> &'static [u8] {
+        match step {
+            Step::Acknowledge => b"+ACK",
+            // Of a publication with an identity, which is a batch.
+            Step::Publish => b"Nats-Batch-Commit",
+        }
     }
 
     fn take_down(&self) {
@@ -297,7 +338,7 @@ impl Subject for Nats {
 }
 
 /// A port that nothing listens on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
