@@ -19,7 +19,7 @@ use super::names::Names;
 use super::pool;
 use super::shared::Shared;
 use super::tail::Tail;
-use super::topology::{self, STATE, Shape};
+use super::topology::{self, STATE, Shape, YOUTH};
 use crate::error::BrokerError;
 use crate::transport::{Applied, QueueSpec, Removal, Removed};
 
@@ -235,6 +235,7 @@ impl Applying<'_> {
     async fn queues(&mut self, control: &Tail<Control>) -> Result<(), BrokerError> {
         let names = &self.shared.names;
         let batched = self.spec.config.batch_max > 1;
+        let mut young = false;
         for (name, shape) in topology::queues(names, batched) {
             if exists(self.live, &name).await? {
                 continue;
@@ -249,7 +250,11 @@ impl Applying<'_> {
                 }
             }
             declare(self.live, &name, shape, self.spec.config.replicas).await?;
+            young |= shape == Shape::Quorum;
             self.applied.created.push(name);
+        }
+        if young {
+            tokio::time::sleep(YOUTH).await;
         }
         if !batched && exists(self.live, &names.permits).await? {
             let which = Which::Permits;

@@ -156,7 +156,9 @@ impl Shared {
     /// Makes a delay queue. That it may exist is recorded first, so that it is found again.
     async fn make_delay(&self, live: &Live, bucket: u64) -> Result<(), Failure> {
         let record = serde_json::to_vec(&Record::Delay { bucket }).unwrap_or_default();
-        if !self.control().read(|control| control.delays.contains(&bucket)) {
+        // It is known to others, or it was made long ago, if its record has come back.
+        let new = !self.control().read(|control| control.delays.contains(&bucket));
+        if new {
             self.control().append(live, Vec::new(), &record).await?;
         }
         let channel = live.asking_channel().await?;
@@ -165,6 +167,9 @@ impl Shared {
         let declared =
             channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments);
         live.within("declare queue", declared).await?;
+        if new {
+            tokio::time::sleep(topology::YOUTH).await;
+        }
         let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
         if delays.0 != live.generation {
             *delays = (live.generation, HashSet::new());

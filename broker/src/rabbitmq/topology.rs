@@ -22,6 +22,10 @@ const DELIVERY_LIMIT: u64 = 1_000_000;
 /// How much of the notes is kept.
 const NOTES_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How long a new quorum queue is left alone. The broker notes on disk that there is a queue up to half a
+/// second after it was made; were it killed before, it would not recover what was confirmed.
+pub(crate) const YOUTH: Duration = Duration::from_secs(1);
+
 /// A queue that is made with fixed arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -98,7 +102,8 @@ pub(crate) fn policies(names: &Names, spec: &QueueSpec) -> Vec<(String, Value)> 
     let config = &spec.config;
     let timeout = CONSUMER_TIMEOUT.as_millis() as u64;
     let queue = json!({
-        "max-length": config.capacity,
+        // The queue takes one more than this.
+        "max-length": config.capacity.saturating_sub(1),
         "overflow": "reject-publish",
         "delivery-limit": DELIVERY_LIMIT,
         "dead-letter-exchange": "",
