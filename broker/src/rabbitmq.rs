@@ -171,10 +171,13 @@ impl Transport for RabbitTransport {
         let _changing = self.changing.lock().await;
         let shared = self.shared(queue);
         let removed = apply::remove(&shared, queue, removal).await?;
-        if let Some(keys) = &shared.keys
-            && removed.retained.is_empty()
-        {
-            keys.store.remove(queue).await?;
+        if let Some(keys) = &shared.keys {
+            if removed.retained.is_empty() {
+                keys.store.remove(queue).await?;
+            } else {
+                let now = self.clock.now().to_string();
+                keys.store.orphan(queue, &now).await?;
+            }
         }
         Ok(removed)
     }

@@ -7,13 +7,13 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::api::{Done, Failure, PubAck};
+use super::api::{Done, Failure, PubAck, StreamInfo};
 use super::apply::{purge, read_stream, stream};
 use super::codec::put;
 use super::commit::last;
 use super::connection::{Connection, parse};
 use super::queue::whole_seconds;
-use super::topology::{Names, is_of, keys_stream};
+use super::topology::{Names, is_of, is_orphaned, keys_stream, orphaned};
 use crate::error::BrokerError;
 use crate::transport::{Applied, QueueSpec};
 
@@ -71,6 +71,24 @@ impl KeyStore {
             Err(failure) if !failure.is_absent() => Err(failure.told(&self.shown())),
             _ => Ok(()),
         }
+    }
+
+    /// Marks the stream as left behind, if it is this object's.
+    pub(crate) async fn orphan(&self, queue: &QueueSpec, now: &str) -> Result<(), BrokerError> {
+        let name = &self.names.keys_stream;
+        let Some(info) = read_stream(&self.connection, name, None).await? else {
+            return Ok(());
+        };
+        if !is_of(&info.config, queue) || is_orphaned(&info.config) {
+            return Ok(());
+        }
+        let subject = format!("STREAM.UPDATE.{name}");
+        let marked = orphaned(&info.config, now);
+        self.connection
+            .api::<StreamInfo>("update stream", &subject, &marked)
+            .await
+            .map(drop)
+            .map_err(|failure| failure.told(&self.shown()))
     }
 
     /// Writes `mark` for an identity, if what is there has the sequence `expected`; 0 for nothing. It

@@ -5,6 +5,7 @@
 //! changes. What is not recorded as this object's is never touched. Queues are never deleted on the
 //! condition of being empty, which ends connections: emptiness is established first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lapin::Channel;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::connection::{Failure, Live};
 use super::control::{Control, Record, Which};
+use super::ladder::SHORT;
 use super::names::Names;
 use super::pool;
 use super::shared::Shared;
@@ -25,7 +27,8 @@ use crate::transport::{Applied, QueueSpec, Removal, Removed};
 
 /// How long the lock is waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long tokens are waited for that may just be on their way back.
+/// How long a queue must look empty: longer than the statistics of the server are old, which tell of
+/// messages that are on their way from a delay queue, and than tokens take to come back.
 const SETTLING: Duration = Duration::from_secs(6);
 /// Most tokens of a queue.
 const MOST_TOKENS: u64 = 100_000;
@@ -95,6 +98,7 @@ async fn exists(live: &Live, queue: &str) -> Result<bool, BrokerError> {
 
 async fn declare(
     live: &Live,
+    names: &Names,
     queue: &str,
     shape: Shape,
     replicas: u32,
@@ -104,7 +108,7 @@ async fn declare(
     let declared = channel.queue_declare(
         queue.into(),
         QueueDeclareOptions::durable(),
-        topology::arguments(shape, replicas),
+        topology::arguments(names, shape, replicas),
     );
     live.within("declare queue", declared)
         .await
@@ -145,23 +149,24 @@ struct Applying<'a> {
 impl Applying<'_> {
     async fn run(mut self) -> Result<Applied, BrokerError> {
         let names = &self.shared.names;
-        if !exists(self.live, &names.state).await? {
+        let there = self.shared.connection.management.queues(&names.prefix()).await?;
+        if !there.contains_key(&names.state) {
             for name in [&names.queue, &names.dead] {
-                if exists(self.live, name).await? {
+                if there.contains_key(name) {
                     return Err(BrokerError::Conflict {
                         what: format!("queue {name}"),
                         owner: "somebody who is not Weir".to_owned(),
                     });
                 }
             }
-            declare(self.live, &names.state, STATE, self.spec.config.replicas).await?;
+            declare(self.live, names, &names.state, STATE, self.spec.config.replicas).await?;
         }
         // Read by a reader of its own: the one of the handles may not be there, or lag.
         let control = Tail::start(&self.shared.connection, &names.state);
         read_all(self.live, &control, names).await?;
         self.own(&control).await?;
         self.policies().await?;
-        self.queues(&control).await?;
+        self.queues(&control, &there).await?;
         self.limit(&control).await?;
         self.mint(&control, Which::Slots).await?;
         self.mint(&control, Which::Permits).await?;
@@ -232,12 +237,16 @@ impl Applying<'_> {
         Ok(())
     }
 
-    async fn queues(&mut self, control: &Tail<Control>) -> Result<(), BrokerError> {
+    async fn queues(
+        &mut self,
+        control: &Tail<Control>,
+        there: &BTreeMap<String, u64>,
+    ) -> Result<(), BrokerError> {
         let names = &self.shared.names;
         let batched = self.spec.config.batch_max > 1;
         let mut young = false;
         for (name, shape) in topology::queues(names, batched) {
-            if exists(self.live, &name).await? {
+            if there.contains_key(&name) {
                 continue;
             }
             for (which, tokens) in [
@@ -249,14 +258,14 @@ impl Applying<'_> {
                     self.write(control, &Record::Lost { which }).await?;
                 }
             }
-            declare(self.live, &name, shape, self.spec.config.replicas).await?;
-            young |= shape == Shape::Quorum;
+            declare(self.live, names, &name, shape, self.spec.config.replicas).await?;
+            young |= matches!(shape, Shape::Quorum | Shape::Delay);
             self.applied.created.push(name);
         }
         if young {
             tokio::time::sleep(YOUTH).await;
         }
-        if !batched && exists(self.live, &names.permits).await? {
+        if !batched && there.contains_key(&names.permits) {
             let which = Which::Permits;
             self.write(control, &Record::Lost { which }).await?;
             let channel = self
@@ -391,8 +400,8 @@ async fn removing(
         }
     }
     if removed.retained.is_empty() {
-        let buckets = control.read(|control| control.delays.clone());
-        let delays = buckets.into_iter().map(|bucket| names.delay(bucket));
+        let delays = control.read(|control| control.delays.clone());
+        let delays = SHORT.into_iter().chain(delays).map(|bucket| names.delay(bucket));
         let tokens = [&names.slots, &names.permits, &names.notes].map(Clone::clone);
         for name in delays.chain(tokens) {
             delete(live, channel, &name).await?;
@@ -444,10 +453,10 @@ async fn settled_waiting(
             return Ok(ready + delayed);
         }
         let out = shared.tokens_out(live, control).await?;
-        if out == 0 {
-            return Ok(0);
-        }
         if Instant::now() > until {
+            if out == 0 {
+                return Ok(0);
+            }
             let held = shared.connection.management.unsettled(&shared.names.queue).await;
             return Ok(held.unwrap_or(out));
         }

@@ -5,7 +5,6 @@
 //! delivered on the old connection cannot be settled on a new one, and everything that belongs to it
 //! ends with its [`Live`]. Nothing is buffered while there is none.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use crate::task;
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the state of a connection is looked at beside its events.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -78,10 +77,12 @@ impl Failure {
 
 /// Two connections that live and end together.
 pub(crate) struct Live {
-    /// Differs for each.
-    pub(crate) generation: u64,
     consuming: lapin::Connection,
     publishing: lapin::Connection,
+    /// Streams are read on a connection of its own, made when it is needed: the broker ends the
+    /// connection of whoever reads a stream that is just being made, moved or removed.
+    reading: tokio::sync::Mutex<Option<lapin::Connection>>,
+    connect: Connect,
     /// The channel of publications; one that was closed by a refusal is replaced.
     publisher: Mutex<Channel>,
     /// Cancelled when either connection is lost.
@@ -90,19 +91,29 @@ pub(crate) struct Live {
     _watching: [AbortOnDropHandle<()>; 2],
 }
 
+/// How to connect to one node.
+#[derive(Clone)]
+struct Connect {
+    address: Address,
+    vhost: String,
+    tls: OwnedTLSConfig,
+}
+
+impl Connect {
+    async fn connect(&self, role: &str) -> lapin::Result<lapin::Connection> {
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("weir {role}").into())
+            .configure_backoff(|backoff| backoff.with_max_times(0));
+        let runtime = lapin::runtime::default_runtime()?;
+        let uri = self.address.uri(&self.vhost);
+        lapin::Connection::connect_uri_with_config(uri, properties, self.tls.clone(), runtime).await
+    }
+}
+
 impl Live {
-    async fn open(address: &Address, vhost: &str, tls: OwnedTLSConfig) -> lapin::Result<Self> {
-        static GENERATIONS: AtomicU64 = AtomicU64::new(1);
-        let connect = async |role: &str| {
-            let properties = ConnectionProperties::default()
-                .with_connection_name(format!("weir {role}").into())
-                .configure_backoff(|backoff| backoff.with_max_times(0));
-            let runtime = lapin::runtime::default_runtime()?;
-            let uri = address.uri(vhost);
-            lapin::Connection::connect_uri_with_config(uri, properties, tls.clone(), runtime).await
-        };
-        let publishing = connect("publishing").await?;
-        let consuming = connect("consuming").await?;
+    async fn open(connect: Connect) -> lapin::Result<Self> {
+        let publishing = connect.connect("publishing").await?;
+        let consuming = connect.connect("consuming").await?;
         let publisher = confirming(&publishing).await?;
         let lost = CancellationToken::new();
         let watching = [&publishing, &consuming].map(|connection| {
@@ -127,12 +138,13 @@ impl Live {
             })
         });
         Ok(Self {
-            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             consuming,
             publishing,
+            reading: tokio::sync::Mutex::new(None),
             publisher: Mutex::new(publisher),
             lost,
-            shown: address.shown().into(),
+            shown: connect.address.shown().into(),
+            connect,
             _watching: watching,
         })
     }
@@ -171,8 +183,8 @@ impl Live {
         match refusal.get_id() {
             404 => Failure::Missing,
             405 => Failure::Locked,
-            // The broker ends connections when it stops.
-            320 => self.unreachable(why).into(),
+            // The broker ends connections when it stops, and when what is asked for is not ready.
+            320 | 541 => self.unreachable(why).into(),
             406 if why.contains("larger than") => BrokerError::TooLarge {
                 size: 0,
                 limit: super::MAX_MESSAGE_BYTES,
@@ -187,6 +199,22 @@ impl Live {
     pub(crate) async fn consuming_channel(&self) -> Result<Channel, Failure> {
         self.within("open channel", self.consuming.create_channel())
             .await
+    }
+
+    /// A channel to read streams on.
+    pub(crate) async fn reading_channel(&self) -> Result<Channel, Failure> {
+        let mut reading = self.reading.lock().await;
+        if reading.as_ref().is_none_or(|known| !known.status().connected()) {
+            let made = self.within("connect", self.connect.connect("reading")).await?;
+            *reading = Some(made);
+        }
+        match &*reading {
+            Some(connection) => {
+                self.within("open channel", connection.create_channel())
+                    .await
+            }
+            None => Err(self.unreachable("there is no connection").into()),
+        }
     }
 
     /// A channel on the publishing connection, for questions and changes.
@@ -490,8 +518,12 @@ impl Keeper {
             cert_chain,
         };
         let address = &addresses[fastrand::usize(..addresses.len())];
-        let opened =
-            tokio::time::timeout(CONNECT_TIMEOUT, Live::open(address, &self.vhost, tls)).await;
+        let connect = Connect {
+            address: address.clone(),
+            vhost: self.vhost.clone(),
+            tls,
+        };
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, Live::open(connect)).await;
         match opened {
             Ok(Ok(live)) => Ok(Arc::new(live)),
             Ok(Err(error)) => Err(format!("{}: {error}", address.shown())),

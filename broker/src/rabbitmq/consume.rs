@@ -248,7 +248,7 @@ impl Pump {
 
     /// Consumes on one connection, until it is lost. `Ok` when nobody needs this consumer any more.
     async fn session(&mut self, live: &Arc<Live>) -> Result<(), Failure> {
-        let account = Arc::new(Account::default());
+        let account = self.shared.account();
         let pulls = Pulls::open(Arc::clone(live), &self.shared.names.queue).await?;
         let pool = Pool::open(
             self.shared.connection.clone(),
@@ -289,6 +289,9 @@ impl Pump {
             if self.stopping && self.out.is_some() {
                 self.end_requests(session).await?;
             }
+            session
+                .account
+                .fly(session.flights.len() + session.checking.len());
             let expiry = self.expiry(session);
             tokio::select! {
                 order = self.orders.recv() => match order {

@@ -11,6 +11,10 @@ const SHORTEST: u64 = 250;
 /// The longest delay that RabbitMQ takes: 365 days, milliseconds.
 pub(crate) const LONGEST: u64 = 365 * 24 * 60 * 60 * 1000;
 
+/// The buckets that every queue has from the beginning. What they hold is due sooner than a new one is
+/// safe to use.
+pub(crate) const SHORT: [u64; 5] = [250, 500, 1000, 2000, 4000];
+
 /// Where a delay waits, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rung {

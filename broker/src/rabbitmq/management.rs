@@ -1,5 +1,6 @@
 //! The management API: policies, counts, the version. Asked with the user of the address file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use super::address::{self, Address};
+use super::names;
 use crate::error::BrokerError;
 
 /// How long an answer may take.
@@ -187,6 +189,35 @@ impl Management {
         self.ask("delete policy", Method::DELETE, &path, None)
             .await
             .map(drop)
+    }
+
+    /// Names of the queues and streams that begin with `prefix`, and messages of each that are on their way
+    /// out by age. The names are of now, the numbers as of the server's last statistics.
+    pub(crate) async fn queues(&self, prefix: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
+        const PAGE: u64 = 100;
+        let pattern = names::exactly(prefix);
+        let pattern = address::percent_encoded(pattern.trim_end_matches('$'));
+        let mut found = BTreeMap::new();
+        let mut page = 1;
+        loop {
+            let path = format!(
+                "queues/{}?page={page}&page_size={PAGE}&name={pattern}&use_regex=true\
+                 &columns=name,messages_dlx,message_bytes_dlx",
+                self.vhost
+            );
+            let answer = self.ask("list queues", Method::GET, &path, None).await?;
+            let answer = answer.unwrap_or_default();
+            for queue in answer["items"].as_array().into_iter().flatten() {
+                if let Some(name) = queue["name"].as_str() {
+                    let leaving = queue["messages_dlx"].as_u64().unwrap_or(0);
+                    found.insert(name.to_owned(), leaving);
+                }
+            }
+            if page >= answer["page_count"].as_u64().unwrap_or(1) {
+                return Ok(found);
+            }
+            page += 1;
+        }
     }
 
     /// Messages of a queue that are delivered and not settled, as of the server's last statistics: up

@@ -44,6 +44,16 @@ impl Names {
         self.base.role(&format!("delay.{bucket}"))
     }
 
+    /// What all of them begin with.
+    pub(crate) fn prefix(&self) -> String {
+        self.base.role("")
+    }
+
+    /// What the delay queues begin with.
+    pub(crate) fn delays(&self) -> String {
+        self.base.role("delay.")
+    }
+
     pub(crate) fn shown(&self) -> String {
         format!("queue {}", self.queue)
     }

@@ -46,6 +46,8 @@ struct Balance {
     committed: usize,
     /// Wanted beyond that.
     wanted: usize,
+    /// Delivered and not settled.
+    flying: usize,
     /// There are more tokens than there shall be: nothing begins until enough of them are gone.
     surplus: bool,
 }
@@ -102,6 +104,17 @@ impl Account {
         balance.committed += taken;
         balance.wanted -= taken;
         taken
+    }
+
+    /// Says how many are delivered and not settled.
+    pub(crate) fn fly(&self, messages: usize) {
+        self.balance().flying = messages;
+    }
+
+    /// Tokens that are held, and messages that are delivered and not settled.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        let balance = self.balance();
+        (balance.held as u64, balance.flying as u64)
     }
 
     /// Ends the use of so many.

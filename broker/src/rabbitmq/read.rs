@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::connection::{Failure, Live};
 use super::control::{Control, Which};
 use super::dead;
+use super::ladder::SHORT;
 use super::shared::Shared;
 use super::tail::{Tail, fetch};
 use crate::error::BrokerError;
@@ -29,8 +30,8 @@ impl Shared {
             .ready(&self.names.queue)
             .await
             .map_err(|failure| self.missing(failure))?;
-        let buckets = control.read(|control| control.delays.clone());
-        let counts = buckets.into_iter().map(|bucket| {
+        let delays = control.read(|control| control.delays.clone());
+        let counts = SHORT.into_iter().chain(delays).map(|bucket| {
             let name = self.names.delay(bucket);
             async move {
                 match live.ready(&name).await {
@@ -40,8 +41,11 @@ impl Shared {
                 }
             }
         });
-        let delayed = futures::future::try_join_all(counts).await?;
-        Ok((ready, delayed.iter().sum()))
+        let delayed: u64 = futures::future::try_join_all(counts).await?.iter().sum();
+        // What is leaving a delay queue is in neither; only the statistics know.
+        let leaving = self.connection.management.queues(&self.names.delays()).await;
+        let leaving: u64 = leaving.map_or(0, |queues| queues.values().sum());
+        Ok((ready, delayed + leaving))
     }
 
     /// Slots that somebody has.
@@ -59,12 +63,13 @@ impl Shared {
         Ok(counted.saturating_sub(home))
     }
 
-    /// Deliveries that are not settled. Zero is exact; any other number is as old as the statistics of
-    /// the server, and never more than there are slots out.
+    /// Deliveries that are not settled. Exact where all slots that are out are held by this process;
+    /// otherwise as old as the statistics of the server, and never more than there are slots out.
     async fn in_flight(&self, live: &Live, control: &Tail<Control>) -> Result<u64, BrokerError> {
         let out = self.tokens_out(live, control).await?;
-        if out == 0 {
-            return Ok(0);
+        let (held, flying) = self.held();
+        if out <= held {
+            return Ok(if out == 0 { 0 } else { flying });
         }
         let most = out.saturating_mul(control.read(|control| control.worth.max(1)));
         match self.connection.management.unsettled(&self.names.queue).await {

@@ -1,12 +1,13 @@
 //! What all handles on one queue in this process share.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
+use tokio::time::Instant;
 
 use super::connection::{Connection, Failure, Live};
 use super::control::{Control, Record};
@@ -17,7 +18,8 @@ use super::names::Names;
 use super::notes::{Note, Notes, Standing};
 use super::permit::Permits;
 use super::tail::Tail;
-use super::topology;
+use super::pool::Account;
+use super::topology::{self, Shape};
 use crate::clock::Clock;
 use crate::error::BrokerError;
 
@@ -39,8 +41,7 @@ pub(crate) struct Shared {
     letters: OnceLock<Tail<Letters>>,
     permits: OnceLock<Permits>,
     done: Mutex<VecDeque<String>>,
-    /// Delay queues that were made on a connection.
-    delays: Mutex<(u64, HashSet<u64>)>,
+    accounts: Mutex<Vec<Weak<Account>>>,
 }
 
 impl Shared {
@@ -64,7 +65,7 @@ impl Shared {
             letters: OnceLock::new(),
             permits: OnceLock::new(),
             done: Mutex::new(VecDeque::new()),
-            delays: Mutex::new((0, HashSet::new())),
+            accounts: Mutex::new(Vec::new()),
         }
     }
 
@@ -112,6 +113,7 @@ impl Shared {
                 .await
                 .map_err(|failure| self.told(failure));
         }
+        let due = Instant::now() + delay;
         let Some(rung) = ladder::rung(delay) else {
             return Err(BrokerError::Refused {
                 operation: "publish",
@@ -121,7 +123,7 @@ impl Shared {
                 ),
             });
         };
-        self.store_delayed(&live, properties, body, rung)
+        self.store_delayed(&live, properties, body, rung, due)
             .await
             .map_err(|failure| self.told(failure))
     }
@@ -132,50 +134,52 @@ impl Shared {
         properties: BasicProperties,
         body: &[u8],
         rung: Rung,
+        due: Instant,
     ) -> Result<(), Failure> {
-        let properties = properties.with_expiration(rung.wait.to_string().into());
         let queue = self.names.delay(rung.bucket);
-        if self.has_delay(live, rung.bucket) {
-            match live
-                .publish("publish", &queue, properties.clone(), body)
-                .await
-            {
-                Err(Failure::Missing) => {}
-                done => return done,
-            }
+        let expiring = |wait: u64| properties.clone().with_expiration(wait.to_string().into());
+        match live
+            .publish("publish", &queue, expiring(rung.wait), body)
+            .await
+        {
+            Err(Failure::Missing) => {}
+            done => return done,
         }
         self.make_delay(live, rung.bucket).await?;
-        live.publish("publish", &queue, properties, body).await
-    }
-
-    fn has_delay(&self, live: &Live, bucket: u64) -> bool {
-        let delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
-        delays.0 == live.generation && delays.1.contains(&bucket)
+        // Making it took a part of the delay.
+        let left = due.saturating_duration_since(Instant::now());
+        let wait = ladder::rung(left).map_or(1, |left| left.wait);
+        live.publish("publish", &queue, expiring(wait), body).await
     }
 
     /// Makes a delay queue. That it may exist is recorded first, so that it is found again.
     async fn make_delay(&self, live: &Live, bucket: u64) -> Result<(), Failure> {
         let record = serde_json::to_vec(&Record::Delay { bucket }).unwrap_or_default();
-        // It is known to others, or it was made long ago, if its record has come back.
-        let new = !self.control().read(|control| control.delays.contains(&bucket));
-        if new {
-            self.control().append(live, Vec::new(), &record).await?;
-        }
+        self.control().append(live, Vec::new(), &record).await?;
         let channel = live.asking_channel().await?;
         let name = self.names.delay(bucket);
-        let arguments = topology::delay_arguments(&self.names, self.replicas);
+        let arguments = topology::arguments(&self.names, Shape::Delay, self.replicas);
         let declared =
             channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments);
         live.within("declare queue", declared).await?;
-        if new {
-            tokio::time::sleep(topology::YOUTH).await;
-        }
-        let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
-        if delays.0 != live.generation {
-            *delays = (live.generation, HashSet::new());
-        }
-        delays.1.insert(bucket);
+        tokio::time::sleep(topology::YOUTH).await;
         Ok(())
+    }
+
+    /// An account of tokens for deliveries in this process.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        let account = Arc::new(Account::default());
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.retain(|known| known.strong_count() > 0);
+        accounts.push(Arc::downgrade(&account));
+        account
+    }
+
+    /// Tokens for deliveries that this process holds, and deliveries that it has.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = accounts.iter().filter_map(Weak::upgrade).map(|account| account.held());
+        held.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
     }
 
     /// Stores a dead letter.
@@ -185,9 +189,15 @@ impl Shared {
         body: &[u8],
     ) -> Result<(), BrokerError> {
         let live = self.connection.live()?;
-        live.publish("publish dead letter", &self.names.dead, properties, body)
-            .await
-            .map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))
+        // Who lists the letters in this process finds this one.
+        let stored = match self.letters.get() {
+            Some(letters) => letters.append_own(&live, properties, body).await,
+            None => {
+                live.publish("publish dead letter", &self.names.dead, properties, body)
+                    .await
+            }
+        };
+        stored.map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))
     }
 
     /// Writes a note about a copy.

@@ -4,15 +4,15 @@
 //! processes must agree on is therefore decided by the order of their records, in [`Fold::take`], and
 //! who wrote one waits until it has come back to learn what it did.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, message::Delivery};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -43,7 +43,11 @@ struct Progress {
     next: u64,
     /// The stream does not exist.
     missing: bool,
-    /// Changes when reading began anew.
+    /// It is being read.
+    attached: bool,
+    /// What it held when it began to be read was read.
+    synced: bool,
+    /// Changes when reading begins anew.
     rounds: u64,
 }
 
@@ -52,13 +56,21 @@ struct Shared<F> {
     stream: String,
     fold: Mutex<F>,
     progress: watch::Sender<Progress>,
+    /// Somebody waits for the stream to be read.
+    hurry: Notify,
     /// Who waits for a record of their own.
     writers: Mutex<HashMap<u64, oneshot::Sender<bool>>>,
+    /// Records of this process that were not read yet.
+    own: Mutex<HashSet<u64>>,
 }
 
 impl<F> Shared<F> {
     fn fold(&self) -> MutexGuard<'_, F> {
         self.fold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writers(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<bool>>> {
@@ -81,7 +93,9 @@ impl<F: Fold> Tail<F> {
             stream: stream.to_owned(),
             fold: Mutex::new(F::default()),
             progress,
+            hurry: Notify::new(),
             writers: Mutex::new(HashMap::new()),
+            own: Mutex::new(HashSet::new()),
         });
         let task = task::start(keep_reading(Arc::clone(&shared)));
         Self {
@@ -100,34 +114,75 @@ impl<F: Fold> Tail<F> {
         Changes(self.shared.progress.subscribe())
     }
 
-    fn missing(&self) -> BrokerError {
-        BrokerError::Missing {
-            what: format!("stream {}", self.shared.stream),
+    /// Waits until everything is read that the stream held when reading it began, and what this process
+    /// wrote since. What others write is read as it comes.
+    pub(crate) async fn catch_up(&self, live: &Live) -> Result<(), BrokerError> {
+        const OPERATION: &str = "read stream";
+        let shared = &self.shared;
+        let told = |failure: Failure| failure.told(&format!("stream {}", shared.stream));
+        let work = async {
+            let mut progress = shared.progress.subscribe();
+            loop {
+                let now = *progress.borrow_and_update();
+                if now.synced && shared.own().is_empty() {
+                    return Ok(());
+                }
+                if now.attached && !now.synced {
+                    let end = match last(live, &shared.stream, now.next == 0).await {
+                        Ok(last) => last.map_or(0, |last| last + 1),
+                        Err(Failure::Missing) => 0,
+                        Err(failure) => return Err(told(failure)),
+                    };
+                    let read = |then: &Progress| then.next >= end || then.rounds != now.rounds;
+                    drop(progress.wait_for(read).await);
+                    shared.progress.send_if_modified(|then| {
+                        let same = then.rounds == now.rounds && then.attached;
+                        then.synced |= same;
+                        same
+                    });
+                    continue;
+                }
+                if now.missing {
+                    // It may have been made since it was looked for.
+                    live.ready(&shared.stream).await.map_err(told)?;
+                }
+                shared.hurry.notify_one();
+                drop(progress.changed().await);
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = live.lost.cancelled() => Err(live.unreachable("the connection was lost")),
+            () = tokio::time::sleep(REQUEST_TIMEOUT) => Err(BrokerError::TimedOut {
+                operation: OPERATION,
+                after: REQUEST_TIMEOUT,
+            }),
         }
     }
 
-    /// Waits until everything is read that the stream holds now, as far as can be told without writing.
-    pub(crate) async fn catch_up(&self, live: &Live) -> Result<(), BrokerError> {
-        const OPERATION: &str = "read stream";
-        let last = last(live, &self.shared.stream)
-            .await
-            .map_err(|failure| failure.told(&format!("stream {}", self.shared.stream)))?;
-        let Some(last) = last else {
-            return Ok(());
-        };
-        let mut progress = self.shared.progress.subscribe();
-        let reached = progress.wait_for(|now| now.next > last || now.missing);
-        let missing = tokio::select! {
-            reached = reached => reached.map(|now| now.missing).unwrap_or(true),
-            () = live.lost.cancelled() => return Err(live.unreachable("the connection was lost")),
-            () = tokio::time::sleep(REQUEST_TIMEOUT) => {
-                return Err(BrokerError::TimedOut { operation: OPERATION, after: REQUEST_TIMEOUT });
-            }
-        };
-        if missing {
-            return Err(self.missing());
+    /// As [`Tail::append`], and the next [`Tail::catch_up`] waits until it was read.
+    pub(crate) async fn append_own(
+        &self,
+        live: &Live,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), Failure> {
+        let nonce = fastrand::u64(..);
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(NONCE.into(), AMQPValue::LongString(nonce.to_string().into()));
+        self.shared.own().insert(nonce);
+        let stored = live
+            .publish(
+                "write record",
+                &self.shared.stream,
+                properties.with_headers(headers),
+                body,
+            )
+            .await;
+        if stored.is_err() {
+            self.shared.own().remove(&nonce);
         }
-        Ok(())
+        stored
     }
 
     /// Writes a record and waits until the broker has it.
@@ -159,6 +214,7 @@ impl<F: Fold> Tail<F> {
             nonce,
         };
         self.append(live, pairs, body).await?;
+        self.shared.hurry.notify_one();
         let took = tokio::select! {
             took = came => took.map_err(|_| live.unreachable("the stream ended")),
             () = live.lost.cancelled() => Err(live.unreachable("the connection was lost")),
@@ -210,6 +266,11 @@ async fn keep_reading<F: Fold>(shared: Arc<Shared<F>>) {
             ended = follow(&shared, &live) => ended,
             () = live.lost.cancelled() => Ok(()),
         };
+        shared.progress.send_modify(|now| {
+            now.attached = false;
+            now.synced = false;
+            now.rounds += 1;
+        });
         if shared.progress.borrow().next != before {
             pause = SHORTEST_PAUSE;
         }
@@ -217,6 +278,7 @@ async fn keep_reading<F: Fold>(shared: Arc<Shared<F>>) {
             Ok(()) => {}
             Err(Failure::Missing) => {
                 restart(&shared);
+                shared.own().clear();
                 shared.progress.send_modify(|now| now.missing = true);
             }
             Err(failure) => {
@@ -227,7 +289,7 @@ async fn keep_reading<F: Fold>(shared: Arc<Shared<F>>) {
         let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         tokio::select! {
             () = tokio::time::sleep(jittered) => {}
-            // Who writes or reads it knows that it is there again.
+            () = shared.hurry.notified() => tokio::time::sleep(SHORTEST_PAUSE).await,
             () = live.lost.cancelled() => {}
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -249,18 +311,21 @@ fn restart<F: Fold>(shared: &Shared<F>) {
 async fn follow<F: Fold>(shared: &Shared<F>, live: &Live) -> Result<(), Failure> {
     if shared.progress.borrow().first.is_some() {
         // Another stream of the same name may have taken the place of the one that was read.
-        let end = last(live, &shared.stream).await?.map_or(0, |last| last + 1);
+        let end = last(live, &shared.stream, true).await?.map_or(0, |last| last + 1);
         if end < shared.progress.borrow().next {
             restart(shared);
         }
     }
-    shared.progress.send_if_modified(|now| std::mem::take(&mut now.missing));
     let progress = *shared.progress.borrow();
     let from = match progress.first {
         Some(_) => AMQPValue::LongLongInt(progress.next as i64),
         None => AMQPValue::LongString("first".into()),
     };
     let mut deliveries = open(live, &shared.stream, from).await?;
+    shared.progress.send_modify(|now| {
+        now.missing = false;
+        now.attached = true;
+    });
     let mut unacknowledged = 0;
     while let Some(delivery) = deliveries.next().await {
         let delivery = delivery.map_err(|error| live.failure("read stream", &error))?;
@@ -289,11 +354,15 @@ fn take<F: Fold>(shared: &Shared<F>, delivery: &Delivery) {
         now.first.get_or_insert(offset);
         now.next = offset + 1;
     });
-    if let Some(nonce) = number(&delivery.properties, NONCE)
-        && let Some(writer) = shared.writers().remove(&nonce)
-    {
+    let Some(nonce) = number(&delivery.properties, NONCE) else {
+        return;
+    };
+    if let Some(writer) = shared.writers().remove(&nonce) {
         // Who waited may have given up.
         let _ = writer.send(took);
+    }
+    if shared.own().remove(&nonce) {
+        shared.progress.send_modify(|_| {});
     }
 }
 
@@ -303,7 +372,7 @@ fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 async fn open(live: &Live, stream: &str, from: AMQPValue) -> Result<lapin::Consumer, Failure> {
-    let channel = live.consuming_channel().await?;
+    let channel = live.reading_channel().await?;
     consume(live, &channel, stream, from).await
 }
 
@@ -328,30 +397,34 @@ async fn consume(
     Ok(consumer)
 }
 
-/// The offset of the last record; `None` of an empty stream.
-async fn last(live: &Live, stream: &str) -> Result<Option<u64>, Failure> {
-    let channel = live.consuming_channel().await?;
-    let mut deliveries = consume(live, &channel, stream, AMQPValue::LongString("last".into())).await?;
-    // A stream is delivered in chunks. The last one was delivered before this is answered, as far as
-    // may be on its way at once; the rest of it follows when that is acknowledged.
+/// The offset of the last record; `None` of an empty stream, which is only believed after a while where
+/// it would be `surprising`.
+async fn last(live: &Live, stream: &str, surprising: bool) -> Result<Option<u64>, Failure> {
+    /// The last chunk comes at once; no chunk never does.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    const QUIET: Duration = Duration::from_millis(20);
+    let channel = live.reading_channel().await?;
+    let from = AMQPValue::LongString("last".into());
+    let mut deliveries = consume(live, &channel, stream, from).await?;
     let mut last = None;
+    let mut came = 0;
     loop {
-        let answer = channel.basic_qos(PREFETCH, BasicQosOptions::default());
-        live.within("read stream", answer).await?;
-        let mut came = 0;
-        let mut newest = None;
-        while let Some(delivery) = deliveries.next().now_or_never() {
-            let Some(delivery) = delivery else {
-                return Err(Failure::Missing);
-            };
-            let delivery = delivery.map_err(|error| live.failure("read stream", &error))?;
-            last = offset(&delivery).or(last);
-            came += 1;
-            newest = Some(delivery);
-        }
-        match newest {
-            Some(newest) if came >= usize::from(PREFETCH) => acknowledge(live, &newest).await?,
-            _ => return Ok(last),
+        let patience = match last {
+            None if surprising => PATIENCE,
+            _ => QUIET,
+        };
+        let Ok(delivery) = tokio::time::timeout(patience, deliveries.next()).await else {
+            return Ok(last);
+        };
+        let delivery = match delivery {
+            None => return Err(Failure::Missing),
+            Some(delivery) => delivery.map_err(|error| live.failure("read stream", &error))?,
+        };
+        last = offset(&delivery).or(last);
+        came += 1;
+        if came >= PREFETCH / 2 {
+            acknowledge(live, &delivery).await?;
+            came = 0;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Map, Value, json};
 
+use super::ladder::SHORT;
 use super::names::{Names, exactly};
 use crate::transport::QueueSpec;
 
@@ -30,6 +31,8 @@ pub(crate) const YOUTH: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     Quorum,
+    /// A quorum queue of a delay.
+    Delay,
     /// With the size of its parts: only whole parts are ever removed.
     Stream { segment_bytes: i64 },
 }
@@ -47,6 +50,8 @@ pub(crate) fn queues(names: &Names, permits: bool) -> Vec<(String, Shape)> {
     if permits {
         queues.insert(3, (names.permits.clone(), Shape::Quorum));
     }
+    let delays = SHORT.map(|bucket| (names.delay(bucket), Shape::Delay));
+    queues.extend(delays);
     queues
 }
 
@@ -56,14 +61,14 @@ pub(crate) const STATE: Shape = Shape::Stream {
 };
 
 /// The arguments of a queue.
-pub(crate) fn arguments(shape: Shape, replicas: u32) -> FieldTable {
+pub(crate) fn arguments(names: &Names, shape: Shape, replicas: u32) -> FieldTable {
     let mut table = FieldTable::default();
     let mut put = |name: &str, value: AMQPValue| {
         table.insert(name.into(), value);
     };
     let replicas = AMQPValue::LongLongInt(i64::from(replicas.max(1)));
     match shape {
-        Shape::Quorum => {
+        Shape::Quorum | Shape::Delay => {
             put("x-queue-type", text("quorum"));
             put("x-quorum-initial-group-size", replicas);
         }
@@ -76,19 +81,12 @@ pub(crate) fn arguments(shape: Shape, replicas: u32) -> FieldTable {
             );
         }
     }
-    table
-}
-
-/// The arguments of a delay queue. What leaves it by age goes to the work queue, at least once.
-pub(crate) fn delay_arguments(names: &Names, replicas: u32) -> FieldTable {
-    let mut table = arguments(Shape::Quorum, replicas);
-    for (name, value) in [
-        ("x-dead-letter-exchange", ""),
-        ("x-dead-letter-routing-key", names.queue.as_str()),
-        ("x-dead-letter-strategy", "at-least-once"),
-        ("x-overflow", "reject-publish"),
-    ] {
-        table.insert(name.into(), text(value));
+    if shape == Shape::Delay {
+        // What leaves it by age goes to the work queue, at least once.
+        put("x-dead-letter-exchange", text(""));
+        put("x-dead-letter-routing-key", text(&names.queue));
+        put("x-dead-letter-strategy", text("at-least-once"));
+        put("x-overflow", text("reject-publish"));
     }
     table
 }
@@ -209,14 +207,15 @@ mod tests {
         for permits in [false, true] {
             let made = queues(&names, permits);
             assert_eq!(made.first().unwrap().0, names.dead);
-            assert_eq!(made.last().unwrap().0, names.queue);
-            assert_eq!(made.len(), 4 + usize::from(permits));
+            let place = |name: &String| made.iter().position(|(made, _)| made == name);
+            assert!(place(&names.queue) < place(&names.delay(SHORT[0])));
+            assert_eq!(made.len(), 4 + SHORT.len() + usize::from(permits));
         }
         let (name, policy) = policies(&names, &spec).remove(0);
         assert_eq!(name, names.queue);
         assert_eq!(policy["definition"]["dead-letter-routing-key"], names.dead);
         assert_eq!(policy["definition"]["dead-letter-strategy"], "at-least-once");
-        let delay = delay_arguments(&names, 1);
+        let delay = arguments(&names, Shape::Delay, 1);
         assert!(delay.contains_key("x-dead-letter-strategy"));
     }
 }

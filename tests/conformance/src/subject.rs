@@ -3,6 +3,7 @@
 pub mod rabbitmq;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -71,6 +72,21 @@ pub trait Subject: Send + Sync {
 
     /// Starts what a guarantee that failed left down.
     fn bring_up_if_down(&self) {}
+
+    /// How old the numbers of a queue may be.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// A short lease, in which a server that was killed is back and a step gets done, seconds.
+    fn short_lease(&self) -> u32 {
+        2
+    }
+
+    /// How long the servers serve between two kills: long enough to get something done.
+    fn between_kills(&self) -> Duration {
+        Duration::from_millis(900)
+    }
 
     /// Kills one server and starts it again, where there are several; otherwise the only one.
     fn kill_one(&self) {

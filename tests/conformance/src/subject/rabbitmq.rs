@@ -1,6 +1,7 @@
 //! RabbitMQ under test: one server, and a NATS server for its state.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -119,6 +120,18 @@ impl Subject for RabbitMq {
         let mut servers = self.servers.lock().unwrap();
         servers.1.restart();
         servers.0.restart();
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    fn short_lease(&self) -> u32 {
+        10
+    }
+
+    fn between_kills(&self) -> Duration {
+        Duration::from_secs(4)
     }
 
     fn bring_up_if_down(&self) {
