@@ -219,7 +219,9 @@ impl Applying<'_> {
 
     async fn policies(&mut self) -> Result<(), BrokerError> {
         let management = &self.shared.connection.management;
-        for (name, want) in topology::policies(&self.shared.names, self.spec) {
+        let common = topology::common_policies();
+        let own = topology::policies(&self.shared.names, self.spec);
+        for (name, want) in common.into_iter().chain(own) {
             match management.policy(&name).await? {
                 None => {
                     management.put_policy(&name, &want).await?;

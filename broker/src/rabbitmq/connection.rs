@@ -83,6 +83,8 @@ pub(crate) struct Live {
     /// connection of whoever reads a stream that is just being made, moved or removed.
     reading: tokio::sync::Mutex<Option<lapin::Connection>>,
     connect: Connect,
+    /// Why it was lost.
+    why: Arc<Mutex<String>>,
     /// The channel of publications; one that was closed by a refusal is replaced.
     publisher: Mutex<Channel>,
     /// Cancelled when either connection is lost.
@@ -116,16 +118,21 @@ impl Live {
         let consuming = connect.connect("consuming").await?;
         let publisher = confirming(&publishing).await?;
         let lost = CancellationToken::new();
+        let why = Arc::new(Mutex::new("the connection was lost".to_owned()));
         let watching = [&publishing, &consuming].map(|connection| {
-            let (lost, status) = (lost.clone(), connection.status().clone());
+            let (lost, status, why) = (lost.clone(), connection.status().clone(), Arc::clone(&why));
             let mut events = connection.events_listener();
             task::start(async move {
                 loop {
                     let event = tokio::time::timeout(LOOK, events.next()).await;
                     let ended = match event {
                         Ok(Some(Event::Error(error))) => {
-                            tracing::debug!(%error, "a connection to RabbitMQ reports");
-                            !status.connected()
+                            let ended = !status.connected();
+                            if ended {
+                                *why.lock().unwrap_or_else(PoisonError::into_inner) =
+                                    format!("the connection was lost: {error}");
+                            }
+                            ended
                         }
                         Ok(None) => true,
                         Ok(Some(_)) | Err(_) => !status.connected(),
@@ -141,6 +148,7 @@ impl Live {
             consuming,
             publishing,
             reading: tokio::sync::Mutex::new(None),
+            why,
             publisher: Mutex::new(publisher),
             lost,
             shown: connect.address.shown().into(),
@@ -156,6 +164,18 @@ impl Live {
         }
     }
 
+    /// How it is told that the connection was lost.
+    pub(crate) fn was_lost(&self) -> BrokerError {
+        self.unreachable(self.why_lost())
+    }
+
+    fn why_lost(&self) -> String {
+        self.why
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Runs `work` while the connections last, at most [`REQUEST_TIMEOUT`].
     pub(crate) async fn within<T>(
         &self,
@@ -165,7 +185,7 @@ impl Live {
         tokio::select! {
             biased;
             done = work => done.map_err(|error| self.failure(operation, &error)),
-            () = self.lost.cancelled() => Err(self.unreachable("the connection was lost").into()),
+            () = self.lost.cancelled() => Err(self.was_lost().into()),
             () = tokio::time::sleep(REQUEST_TIMEOUT) => Err(BrokerError::TimedOut {
                 operation,
                 after: REQUEST_TIMEOUT,
@@ -462,10 +482,11 @@ impl Keeper {
                         self.state.send_replace(State::Up(Arc::clone(&live)));
                         self.connected.send_replace(true);
                         live.lost.cancelled().await;
-                        self.note("the connection was lost".to_owned());
+                        let why = live.why_lost();
                         self.state.send_replace(State::Down);
                         self.connected.send_replace(false);
-                        tracing::warn!(server = %live.shown, "the connection to RabbitMQ was lost");
+                        tracing::warn!(server = %live.shown, why, "not connected to RabbitMQ");
+                        self.note(why);
                     }
                 }
                 Err(why) => self.note(why),

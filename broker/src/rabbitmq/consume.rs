@@ -278,7 +278,7 @@ impl Pump {
         }
         for (standing, done) in session.done.drain(..) {
             standing.lose();
-            drop(done.send(Err(session.live.unreachable("the connection was lost"))));
+            drop(done.send(Err(session.live.was_lost())));
         }
         ended
     }
@@ -318,7 +318,7 @@ impl Pump {
                     return Err(failure.unwrap_or(Failure::Missing));
                 }
                 () = session.live.lost.cancelled() => {
-                    return Err(session.live.unreachable("the connection was lost").into());
+                    return Err(session.live.was_lost().into());
                 }
             }
         }

@@ -22,8 +22,8 @@ use super::address::{self, Address};
 use super::names;
 use crate::error::BrokerError;
 
-/// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take. A policy is written to all queues that it could be for.
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer that is read.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 

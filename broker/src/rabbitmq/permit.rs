@@ -167,7 +167,7 @@ impl Pump {
                 }
                 failure = &mut pool => return Err(failure.unwrap_or(Failure::Missing)),
                 () = live.lost.cancelled() => {
-                    return Err(live.unreachable("the connection was lost").into());
+                    return Err(live.was_lost().into());
                 }
             }
         }

@@ -152,7 +152,7 @@ impl<F: Fold> Tail<F> {
         };
         tokio::select! {
             done = work => done,
-            () = live.lost.cancelled() => Err(live.unreachable("the connection was lost")),
+            () = live.lost.cancelled() => Err(live.was_lost()),
             () = tokio::time::sleep(REQUEST_TIMEOUT) => Err(BrokerError::TimedOut {
                 operation: OPERATION,
                 after: REQUEST_TIMEOUT,
@@ -217,7 +217,7 @@ impl<F: Fold> Tail<F> {
         self.shared.hurry.notify_one();
         let took = tokio::select! {
             took = came => took.map_err(|_| live.unreachable("the stream ended")),
-            () = live.lost.cancelled() => Err(live.unreachable("the connection was lost")),
+            () = live.lost.cancelled() => Err(live.was_lost()),
             () = tokio::time::sleep(REQUEST_TIMEOUT) => Err(BrokerError::TimedOut {
                 operation: OPERATION,
                 after: REQUEST_TIMEOUT,

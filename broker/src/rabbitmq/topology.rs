@@ -95,10 +95,9 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// A policy: its name and what it says.
+/// The policies of one queue: names, and what they say.
 pub(crate) fn policies(names: &Names, spec: &QueueSpec) -> Vec<(String, Value)> {
     let config = &spec.config;
-    let timeout = CONSUMER_TIMEOUT.as_millis() as u64;
     let queue = json!({
         // The queue takes one more than this.
         "max-length": config.capacity.saturating_sub(1),
@@ -107,29 +106,46 @@ pub(crate) fn policies(names: &Names, spec: &QueueSpec) -> Vec<(String, Value)> 
         "dead-letter-exchange": "",
         "dead-letter-routing-key": names.dead,
         "dead-letter-strategy": "at-least-once",
-        "consumer-timeout": timeout,
+        "consumer-timeout": CONSUMER_TIMEOUT.as_millis() as u64,
     });
-    let tokens = json!({ "delivery-limit": DELIVERY_LIMIT, "consumer-timeout": timeout });
     let dead = json!({ "max-age": format!("{}s", config.dead_letter_retention_seconds.max(1)) });
-    let notes = json!({ "max-length-bytes": NOTES_BYTES });
-    [
-        (&names.queue, "quorum_queues", queue),
-        (&names.slots, "quorum_queues", tokens.clone()),
-        (&names.permits, "quorum_queues", tokens),
-        (&names.dead, "streams", dead),
-        (&names.notes, "streams", notes),
+    vec![
+        (
+            names.queue.clone(),
+            policy(&exactly(&names.queue), "quorum_queues", &queue),
+        ),
+        (names.dead.clone(), policy(&exactly(&names.dead), "streams", &dead)),
     ]
-    .into_iter()
-    .map(|(name, to, definition)| {
-        let policy = json!({
-            "pattern": exactly(name),
-            "definition": definition,
-            "priority": PRIORITY,
-            "apply-to": to,
-        });
-        (name.clone(), policy)
+}
+
+/// The policies that all queues of a virtual host share, because they say the same for each: a broker
+/// goes through all its queues when a policy is written.
+pub(crate) fn common_policies() -> Vec<(String, Value)> {
+    let tokens = json!({
+        "delivery-limit": DELIVERY_LIMIT,
+        "consumer-timeout": CONSUMER_TIMEOUT.as_millis() as u64,
+    });
+    let notes = json!({ "max-length-bytes": NOTES_BYTES });
+    let of = |role: &str| format!(r"^weir\.[^.]+\.[^.]+\.[^.]+\.{role}$");
+    vec![
+        (
+            "weir.tokens".to_owned(),
+            policy(&of("(slots|permits)"), "quorum_queues", &tokens),
+        ),
+        (
+            "weir.notes".to_owned(),
+            policy(&of("notes"), "streams", &notes),
+        ),
+    ]
+}
+
+fn policy(pattern: &str, to: &str, definition: &Value) -> Value {
+    json!({
+        "pattern": pattern,
+        "definition": definition,
+        "priority": PRIORITY,
+        "apply-to": to,
     })
-    .collect()
 }
 
 /// Names of the fields in which a policy is not as wanted. What others added to its definition counts:
@@ -182,7 +198,9 @@ mod tests {
     #[test]
     fn every_field_of_a_policy_is_compared() {
         let spec = spec();
-        for (_, want) in policies(&Names::of(&spec.object), &spec) {
+        let mut all = policies(&Names::of(&spec.object), &spec);
+        all.extend(common_policies());
+        for (_, want) in all {
             assert!(differing(&want, &want).is_empty());
             for field in ["pattern", "priority", "apply-to"] {
                 let mut drifted = want.clone();

@@ -183,7 +183,12 @@ pub async fn only_what_is_empty_is_deleted_if_empty(mut ground: Ground) {
         removed.retained.iter().any(|(_, held)| *held == 1),
         "{removed:?}"
     );
-    depth_becomes(&queue, |depth| depth.delayed == 1).await;
+    // Whatever was empty is gone, and the message is not.
+    let again = transport
+        .remove_queue(&ground.spec, Removal::Retain)
+        .await
+        .unwrap();
+    assert_eq!(again.retained.iter().map(|(_, held)| held).sum::<u64>(), 1);
     transport
         .remove_queue(&ground.spec, Removal::Delete)
         .await
