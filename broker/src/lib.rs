@@ -11,6 +11,7 @@ pub mod fifo;
 pub mod memory;
 pub mod nats;
 pub mod queue;
+pub mod rabbitmq;
 pub mod redrive;
 mod task;
 pub mod transport;
@@ -26,4 +27,5 @@ pub use queue::{
     Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, Record, RecordName,
     StoredDeadLetter, StoredMessage, WorkQueue,
 };
+pub use rabbitmq::RabbitTransport;
 pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, connect};

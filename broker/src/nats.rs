@@ -18,6 +18,7 @@ mod connection;
 mod consume;
 mod fifo;
 mod group;
+mod keys;
 mod letters;
 mod permit;
 mod pull;
@@ -45,6 +46,7 @@ use self::api::{AccountInfo, Failure};
 use self::codec::RESERVE;
 use self::connection::Connection;
 use self::fifo::Fifo;
+pub(crate) use self::keys::{Claim, KeyStore};
 use self::queue::{NatsQueue, Shared};
 use self::topology::Names;
 use crate::clock::Clock;
@@ -82,6 +84,11 @@ impl NatsTransport {
             clock,
             streams: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Deduplication keys for a queue that another broker holds.
+    pub(crate) fn keys(&self, queue: &QueueSpec) -> KeyStore {
+        KeyStore::new(self.connection.clone(), queue)
     }
 }
 

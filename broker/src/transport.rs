@@ -12,6 +12,7 @@ use crate::error::BrokerError;
 use crate::memory::MemoryBroker;
 use crate::nats::NatsTransport;
 use crate::queue::WorkQueue;
+use crate::rabbitmq::RabbitTransport;
 
 /// The queue of one object, with the identity that owns its topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct QueueSpec {
 /// What the server said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// `nats` or `memory`.
+    /// `nats`, `rabbitmq` or `memory`.
     pub product: &'static str,
     /// `2.15.1`.
     pub version: String,
@@ -101,12 +102,7 @@ pub async fn connect(
 ) -> Result<Arc<dyn Transport>, BrokerError> {
     Ok(match bus {
         BusConfig::Nats { .. } => Arc::new(NatsTransport::connect(bus, clock).await?),
+        BusConfig::RabbitMq { .. } => Arc::new(RabbitTransport::connect(bus, clock).await?),
         BusConfig::Memory {} => MemoryBroker::new(clock),
-        BusConfig::RabbitMq { .. } => {
-            return Err(BrokerError::Unsupported {
-                server: "rabbitmq".to_owned(),
-                why: "this build has no transport for it".to_owned(),
-            });
-        }
     })
 }

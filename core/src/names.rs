@@ -37,6 +37,11 @@ impl QueueNames {
         format!("{}_dlq", self.stream_prefix)
     }
 
+    /// Stream that holds the deduplication keys of a queue that another broker holds.
+    pub fn keys_stream(&self) -> String {
+        format!("{}_keys", self.stream_prefix)
+    }
+
     /// Everything below this belongs to the queue: `weir.<namespace>.<kind>.<name>.<role>`.
     pub fn role(&self, role: &str) -> String {
         format!("{}.{role}", self.subject_prefix)

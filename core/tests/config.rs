@@ -75,7 +75,7 @@ fn what_version_1_left_out_has_the_value_it_had_then() {
 
 #[test]
 fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
-    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","caFile":"/a/ca","state":
+    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","managementUrl":"http://m","vhost":"/","caFile":"/a/ca","state":
         {"nats":{"servers":["nats://n:4222"],"credentialsFile":"/a/creds"}}}}"#;
     let bus: BusConfig = serde_json::from_str(text).unwrap();
     assert_eq!(bus.files(), ["/a/uri", "/a/ca", "/a/creds"]);
@@ -92,8 +92,8 @@ fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
     };
     let alone = BusConfig::RabbitMq {
         uri_file,
-        management_url: None,
-        vhost: None,
+        management_url: "http://m".to_owned(),
+        vhost: "/".to_owned(),
         ca_file,
         state: None,
     };

@@ -110,21 +110,20 @@ pub struct BusTls {
     "`replicas` must be 1, 3 or 5: an even number survives no more failures than the odd one below it",
 )]))]
 pub struct RabbitMq {
-    /// The URI in a Secret of this namespace, because it holds the password:
-    /// `amqp://user:password@rmq.shop:5672/vhost`, or `amqps://...` to require TLS. `%2F` is the virtual
-    /// host `/`.
+    /// The address in a Secret of this namespace, because it holds the password:
+    /// `amqp://user:password@rmq.shop:5672`, or `amqps://...` to require TLS. The nodes of one cluster are
+    /// separated by white space.
     pub uri_secret: KeyRef,
 
     /// Address of the management API, for example `http://rmq.shop:15672`. The same user must be
-    /// allowed to manage the virtual host. Unset means port 15672 of the host in the URI.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// allowed to manage the virtual host.
     #[schemars(length(max = 512), regex(pattern = ORIGIN))]
-    pub management_url: Option<String>,
+    pub management_url: String,
 
-    /// Virtual host. Unset means the one in the URI.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Virtual host. Default `/`.
+    #[serde(default = "default_vhost")]
     #[schemars(length(min = 1, max = 255))]
-    pub vhost: Option<String>,
+    pub vhost: String,
 
     /// How the servers' certificates are checked. Unset means by the public authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +182,10 @@ impl Default for Runtime {
             resources: Resources::default(),
         }
     }
+}
+
+fn default_vhost() -> String {
+    "/".to_owned()
 }
 
 fn default_replicas() -> u8 {

@@ -24,9 +24,9 @@ const BUSES: &str = r#"
 ---
 {kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: both, namespace: shop}, spec: {memory: {}, nats: {servers: ["nats://n:4222"]}}}
 ---
-{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: rabbit, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}, tls: {caSecret: {name: ca, key: ca.crt}}, replicas: 1}}}
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: rabbit, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}, managementUrl: "http://rmq:15672", tls: {caSecret: {name: ca, key: ca.crt}}, replicas: 1}}}
 ---
-{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: remembering, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}}, state: {nats: {servers: ["nats://n:4222"], credentialsSecret: {name: creds, key: user.creds}}}}}
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: remembering, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}, managementUrl: "http://rmq:15672"}, state: {nats: {servers: ["nats://n:4222"], credentialsSecret: {name: creds, key: user.creds}}}}}
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: own, namespace: shop}, spec: {to: {url: "http://a"}}}
 ---

@@ -52,7 +52,7 @@ fn name_of(config: &Value) -> &str {
     config["name"].as_str().unwrap_or_default()
 }
 
-async fn read_stream(
+pub(crate) async fn read_stream(
     connection: &Connection,
     name: &str,
     filter: Option<&str>,
@@ -70,7 +70,7 @@ async fn read_stream(
 }
 
 /// Creates or repairs one stream.
-async fn stream(
+pub(crate) async fn stream(
     connection: &Connection,
     spec: &QueueSpec,
     want: &Value,

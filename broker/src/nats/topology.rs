@@ -33,6 +33,7 @@ pub(crate) const FOR_EVER: &str = "2200-01-01T00:00:00Z";
 pub(crate) struct Names {
     pub(crate) stream: String,
     pub(crate) dead_stream: String,
+    pub(crate) keys_stream: String,
     pub(crate) main: String,
     roles: QueueNames,
 }
@@ -43,6 +44,7 @@ impl Names {
         Self {
             stream: names.queue_stream(),
             dead_stream: names.dead_stream(),
+            keys_stream: names.keys_stream(),
             main: names.role("main"),
             roles: names,
         }
@@ -185,6 +187,28 @@ pub(crate) fn dead_stream(spec: &QueueSpec) -> Value {
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
         "allow_direct": true,
+        "metadata": metadata(spec),
+    })
+}
+
+/// The stream that holds the deduplication keys of a queue that another broker holds. Each goes by its
+/// own time.
+pub(crate) fn keys_stream(spec: &QueueSpec) -> Value {
+    let names = Names::of(spec);
+    json!({
+        "name": names.keys_stream,
+        "subjects": [names.all("dd")],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "num_replicas": spec.config.replicas.max(1),
+        "duplicate_window": nanos(QUEUE_WINDOW),
+        "max_age": 0,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_msgs_per_subject": 1,
+        "allow_direct": true,
+        "allow_msg_ttl": true,
         "metadata": metadata(spec),
     })
 }

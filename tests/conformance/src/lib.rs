@@ -6,8 +6,9 @@
 //! place, [`Subject::lacks`].
 //!
 //! `cargo test -p weir-conformance` runs all of them side by side against the memory transport and
-//! real NATS servers, and prints a table. Words after `--` select by name:
-//! `cargo test -p weir-conformance -- dedup 2.15`.
+//! real NATS and RabbitMQ servers, and prints a table. Words after `--` select by name:
+//! `cargo test -p weir-conformance -- dedup 2.15`. `WEIR_LOG=weir_broker=debug` shows what the transports
+//! say meanwhile.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -53,9 +53,9 @@ impl Proxy {
         }
     }
 
-    /// `nats://127.0.0.1:port`.
-    pub fn url(&self) -> String {
-        format!("nats://{}", self.address)
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Changes what happens to the bytes from now on.

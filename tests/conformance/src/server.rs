@@ -1,4 +1,4 @@
-//! Real `nats-server` processes, found in the tool cache. They never outlive the test process.
+//! Real servers, found in the tool cache. They never outlive the test process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod rabbitmq;
+
 /// Kills the server when our end of its input closes, which also happens when we are killed.
 const KEEPER: &str =
     r#""$@" & server=$!; read -r _; kill -9 "$server"; wait "$server" 2>/dev/null"#;
 
-/// Where the server of a version is installed.
-pub fn binary(version: &str) -> Result<PathBuf, String> {
+/// Where the tools are.
+fn tools() -> PathBuf {
     let cache = std::env::var_os("WEIR_CACHE").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/weir"),
         PathBuf::from,
     );
-    let path = cache.join("tools/nats").join(version).join("nats-server");
+    cache.join("tools")
+}
+
+/// Where the NATS server of a version is installed.
+pub fn binary(version: &str) -> Result<PathBuf, String> {
+    let path = tools().join("nats").join(version).join("nats-server");
     if path.is_file() {
         return Ok(path);
     }
@@ -29,7 +36,7 @@ pub fn binary(version: &str) -> Result<PathBuf, String> {
 /// Settings of a server beside its address and folder.
 pub type Extra = Vec<String>;
 
-/// One server with a folder and an address of its own, which it keeps over restarts.
+/// One NATS server with a folder and an address of its own, which it keeps over restarts.
 pub struct Server {
     binary: PathBuf,
     folder: TempDir,
@@ -62,6 +69,11 @@ impl Server {
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port.unwrap())
+    }
+
+    /// Whether it was started and not killed.
+    pub fn is_up(&self) -> bool {
+        self.keeper.is_some()
     }
 
     /// Ends it like a power cut of the process: SIGKILL, nothing written any more.

@@ -1,6 +1,9 @@
 //! The transports under test.
 
+pub mod rabbitmq;
+
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -26,6 +29,23 @@ pub enum Feature {
     Records,
     /// A place for dead letters that can be taken away or filled up behind our back.
     ForbidDeadLetters,
+    /// Messages that wait can be looked at without taking them.
+    Peek,
+    /// The age of the oldest message can be read.
+    Age,
+    /// A delivery stays its holder's while the connection is lost, for as long as its lease.
+    LeaseOverOutage,
+    /// Storing a copy elsewhere and acknowledging the delivery have one effect, whoever dies between.
+    AtomicHandover,
+}
+
+/// A step of an operation, before which a connection can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The acknowledgement of a delivery.
+    Acknowledge,
+    /// The last part of a publication, without which nothing is stored.
+    Publish,
 }
 
 /// A transport, and the means to disturb it.
@@ -45,11 +65,32 @@ pub trait Subject: Send + Sync {
     /// A client whose connection can be disturbed. Only with [`Feature::CutConnection`].
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy);
 
+    /// What a client sends at a step. Only with [`Feature::CutConnection`].
+    fn cut_at(&self, step: Step) -> &'static [u8];
+
     /// Makes the broker unreachable: kills the server where there is one.
     fn take_down(&self);
 
     /// Ends that.
     fn bring_up(&self);
+
+    /// Starts what a guarantee that failed left down.
+    fn bring_up_if_down(&self) {}
+
+    /// How old the numbers of a queue may be.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// A short lease, in which a server that was killed is back and a step gets done, seconds.
+    fn short_lease(&self) -> u32 {
+        2
+    }
+
+    /// How long the servers serve between two kills: long enough to get something done.
+    fn between_kills(&self) -> Duration {
+        Duration::from_millis(900)
+    }
 
     /// Kills one server and starts it again, where there are several; otherwise the only one.
     fn kill_one(&self) {
@@ -93,7 +134,12 @@ impl Subject for Memory {
             Feature::CutConnection => Some("it has no connection"),
             Feature::Strangers => Some("nobody else can reach it"),
             Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
-            Feature::Capacity | Feature::Records => None,
+            Feature::Capacity
+            | Feature::Records
+            | Feature::Peek
+            | Feature::Age
+            | Feature::LeaseOverOutage
+            | Feature::AtomicHandover => None,
         }
     }
 
@@ -102,6 +148,10 @@ impl Subject for Memory {
     }
 
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
+        panic!("it has no connection")
+    }
+
+    fn cut_at(&self, _: Step) -> &'static [u8] {
         panic!("it has no connection")
     }
 
@@ -249,7 +299,18 @@ impl Subject for Nats {
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
         let upstream = self.servers.lock().unwrap()[0].address();
         let proxy = Proxy::start(upstream).await;
-        (Self::open(vec![proxy.url()]).await, proxy)
+        (
+            Self::open(vec![format!("nats://{}", proxy.address())]).await,
+            proxy,
+        )
+    }
+
+    fn cut_at(&self, step: Step) -> &'static [u8] {
+        match step {
+            Step::Acknowledge => b"+ACK",
+            // Of a publication with an identity, which is a batch.
+            Step::Publish => b"Nats-Batch-Commit",
+        }
     }
 
     fn take_down(&self) {
@@ -325,7 +386,7 @@ impl Subject for Nats {
 }
 
 /// A port that nothing listens on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -84,7 +84,7 @@ guarantees! {
     dead::dead_letter_is_stored_before_the_source_leaves;
     dead::a_second_death_replaces_the_letter;
     dead::nothing_is_acknowledged_while_dead_letters_cannot_be_stored [ForbidDeadLetters];
-    reading::peek_consumes_nothing;
+    reading::peek_consumes_nothing [Peek];
     reading::depth_counts_what_is_there;
     reading::pages_hold_every_dead_letter_once;
     redrive::records_change_one_at_a_time [Records];
@@ -107,8 +107,8 @@ guarantees! {
     topology::retain_keeps_and_delete_removes;
     topology::only_what_is_empty_is_deleted_if_empty;
     topology::the_server_is_supported;
-    faults::a_crash_between_schedule_and_ack_retries_once [CutConnection];
-    faults::dead_letter_is_single_after_a_crash_between [CutConnection];
+    faults::a_crash_between_schedule_and_ack_retries_once [CutConnection, AtomicHandover];
+    faults::dead_letter_is_single_after_a_crash_between [CutConnection, AtomicHandover];
     faults::a_lost_answer_stores_once [CutConnection];
     faults::a_silent_connection_is_noticed [CutConnection];
     ledger::accepted_is_handled_or_dead_under_kills (alone);

@@ -3,15 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use weir_broker::{NatsTransport, SystemClock, Transport as _};
+use weir_conformance::server::rabbitmq::installed;
 use weir_conformance::server::{Server, binary};
+use weir_conformance::subject::rabbitmq::RabbitMq;
 use weir_conformance::subject::{Memory, Nats};
 use weir_conformance::suite::{ALL, Guarantee};
 use weir_conformance::{Ground, Subject};
@@ -23,12 +27,15 @@ const LONGEST: Duration = Duration::from_mins(2);
 const AT_ONCE: usize = 24;
 const VERSIONS: [&str; 2] = ["2.12.8", "2.15.1"];
 const TOO_OLD: &str = "2.10.26";
+/// Releases of Debian and the series of RabbitMQ that they carry.
+const RABBITMQ: [(&str, &str); 2] = [("trixie", "4.0"), ("forky", "4.3")];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Memory,
     Nats(&'static str),
     Cluster(&'static str),
+    RabbitMq(&'static str, &'static str),
 }
 
 impl Kind {
@@ -37,6 +44,7 @@ impl Kind {
             Self::Memory => "memory".to_owned(),
             Self::Nats(version) => format!("nats {version}"),
             Self::Cluster(version) => format!("nats {version} R3"),
+            Self::RabbitMq(_, series) => format!("rabbitmq {series}"),
         }
     }
 
@@ -45,8 +53,36 @@ impl Kind {
             Self::Memory => Arc::new(Memory::start()),
             Self::Nats(version) => Arc::new(Nats::start(version)),
             Self::Cluster(version) => Arc::new(Nats::start_cluster(version)),
+            Self::RabbitMq(suite, _) => Arc::new(RabbitMq::start(suite, VERSIONS[1])),
         }
     }
+
+    /// Its servers start too slowly for each guarantee that disturbs them to have its own: those are
+    /// tried one after the other on one.
+    fn in_turn(self) -> bool {
+        matches!(self, Self::RabbitMq(..))
+    }
+}
+
+/// Whether RabbitMQ is tested; an error where it should be and cannot.
+fn with_rabbitmq() -> Result<bool, String> {
+    if std::env::var_os("WEIR_SKIP_RABBITMQ").is_some() {
+        eprintln!("WEIR_SKIP_RABBITMQ is set: RabbitMQ is not tested");
+        return Ok(false);
+    }
+    let missing = RABBITMQ
+        .iter()
+        .find_map(|(suite, _)| installed(suite).err());
+    let Some(why) = missing else {
+        return Ok(true);
+    };
+    // Only root can install and run it here.
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if root || std::env::var_os("WEIR_REQUIRE_ALL").is_some() {
+        return Err(why);
+    }
+    eprintln!("RabbitMQ is not tested: {why}");
+    Ok(false)
 }
 
 enum Verdict {
@@ -63,6 +99,13 @@ fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--list") {
         return ExitCode::SUCCESS;
     }
+    if let Ok(filter) = std::env::var("WEIR_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
+    }
     let mut kinds = vec![Kind::Memory];
     if std::env::var_os("WEIR_SKIP_NATS").is_some() {
         eprintln!("WEIR_SKIP_NATS is set: NATS is not tested");
@@ -75,6 +118,16 @@ fn main() -> ExitCode {
         }
         kinds.extend(VERSIONS.map(Kind::Nats));
         kinds.push(Kind::Cluster(VERSIONS[1]));
+        match with_rabbitmq() {
+            Ok(true) => {
+                kinds.extend(RABBITMQ.map(|(suite, series)| Kind::RabbitMq(suite, series)));
+            }
+            Ok(false) => {}
+            Err(why) => {
+                eprintln!("{why}");
+                return ExitCode::FAILURE;
+            }
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(8)
@@ -92,8 +145,10 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
     let mut results: BTreeMap<(String, String), Verdict> = BTreeMap::new();
     let mut waiting: Vec<(String, String, Work)> = Vec::new();
     let mut shared: Vec<Arc<dyn Subject>> = Vec::new();
+    let mut in_turn: Vec<(Kind, Vec<Guarantee>)> = Vec::new();
     for kind in kinds {
         let mut common: Option<Arc<dyn Subject>> = None;
+        let mut alone = Vec::new();
         for guarantee in ALL {
             if !selected(guarantee.name, &kind.name()) {
                 continue;
@@ -103,6 +158,10 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
             let lacking = guarantee.needs.iter().find_map(|need| common.lacks(*need));
             if let Some(why) = lacking {
                 results.insert(key, Verdict::Lacks(why));
+                continue;
+            }
+            if guarantee.alone && kind.in_turn() {
+                alone.push(*guarantee);
                 continue;
             }
             let work = Work::Guarantee {
@@ -119,9 +178,19 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
             let key = ("old_server_is_refused".to_owned(), kind.name());
             waiting.push((key.0, key.1, Work::OldServer));
         }
+        if !alone.is_empty() {
+            in_turn.push((*kind, alone));
+        }
         shared.extend(common);
     }
     let mut running = JoinSet::new();
+    // Those that are tried in turn take the longest.
+    let (done, mut ended) = mpsc::unbounded_channel();
+    let turns: JoinSet<()> = in_turn
+        .into_iter()
+        .map(|(kind, alone)| one_after_the_other(kind, alone, done.clone()))
+        .collect();
+    drop(done);
     waiting.reverse();
     loop {
         while running.len() < AT_ONCE
@@ -129,10 +198,12 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
         {
             running.spawn(async move { (name, kind, work.run().await) });
         }
-        let Some(done) = running.join_next().await else {
-            break;
+        let done = tokio::select! {
+            Some(done) = running.join_next() => done.expect("panics are caught"),
+            Some(done) = ended.recv() => done,
+            else => break,
         };
-        let (name, kind, verdict) = done.expect("panics are caught");
+        let (name, kind, verdict) = done;
         match &verdict {
             Verdict::Held(took) => {
                 println!("ok      {kind:14} {name} ({:.1} s)", took.as_secs_f64());
@@ -142,8 +213,32 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
         }
         results.insert((name, kind), verdict);
     }
+    turns.join_all().await;
     drop(shared);
     report(kinds, &results)
+}
+
+/// Tries guarantees that disturb the server, one after the other on the same one.
+async fn one_after_the_other(
+    kind: Kind,
+    alone: Vec<Guarantee>,
+    done: mpsc::UnboundedSender<(String, String, Verdict)>,
+) {
+    let on = tokio::task::spawn_blocking(move || kind.start())
+        .await
+        .expect("a server");
+    for guarantee in alone {
+        let work = Work::Guarantee {
+            kind,
+            guarantee,
+            on: Arc::clone(&on),
+        };
+        let verdict = work.run().await;
+        // It may have ended with the server down.
+        let server = Arc::clone(&on);
+        drop(tokio::task::spawn_blocking(move || server.bring_up_if_down()).await);
+        drop(done.send((guarantee.name.to_owned(), kind.name(), verdict)));
+    }
 }
 
 enum Work {
@@ -165,7 +260,8 @@ impl Work {
                     guarantee,
                     on,
                 } => {
-                    let subject = if guarantee.alone { kind.start() } else { on };
+                    let own = guarantee.alone && !kind.in_turn();
+                    let subject = if own { kind.start() } else { on };
                     (guarantee.run)(Ground::new(subject, guarantee.name)).await;
                 }
                 Self::OldServer => old_server_is_refused().await,

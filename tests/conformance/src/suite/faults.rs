@@ -6,10 +6,11 @@ use tokio::time::{Instant, timeout};
 use weir_broker::{Delivery, Transport};
 
 use crate::ground::{
-    Ground, SOON, becomes_empty, consumer, failure, ids, next, none_for, persist, plain, publish,
-    unique,
+    Ground, SOON, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for, persist,
+    plain, publish, unique,
 };
 use crate::proxy::{Mode, Proxy};
+use crate::subject::Step;
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -21,7 +22,7 @@ async fn take_in_doomed_process(
     let doomed = transport.queue(&ground.spec);
     let mut consumer = consumer(&doomed, 1).await;
     let delivery = next(&mut consumer).await;
-    proxy.set(Mode::CutBefore(b"+ACK"));
+    proxy.set(Mode::CutBefore(ground.subject.cut_at(Step::Acknowledge)));
     (transport, proxy, delivery)
 }
 
@@ -74,8 +75,8 @@ pub async fn a_lost_answer_stores_once(ground: Ground) {
     let (transport, proxy) = ground.subject.connect_through_proxy().await;
     let shaky = transport.queue(&ground.spec);
     let window = Duration::from_mins(1);
-    // Cut before the batch's last message, so that the batch is not committed.
-    proxy.set(Mode::CutBefore(b"Nats-Batch-Commit"));
+    // Cut before the last part, so that nothing is stored.
+    proxy.set(Mode::CutBefore(ground.subject.cut_at(Step::Publish)));
     let error = shaky
         .publish(unique("first", "identity", window))
         .await
@@ -90,7 +91,7 @@ pub async fn a_lost_answer_stores_once(ground: Ground) {
         .await
         .unwrap();
     assert_eq!((again.id.as_str(), again.duplicate), ("first", true));
-    assert_eq!(queue.peek(None, 10).await.unwrap().items.len(), 1);
+    depth_becomes(&queue, |depth| (depth.ready, depth.in_flight) == (1, 0)).await;
 }
 
 /// A half-open connection is found, publishing fails meanwhile, and everything goes on after it.

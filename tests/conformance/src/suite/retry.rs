@@ -49,7 +49,7 @@ pub async fn retry_is_durable_and_holds_no_slot(mut ground: Ground) {
 pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
     ground.spec.config.limit = 200;
     // A settlement that died with the server is seen when the lease ends.
-    ground.spec.config.lease_seconds = 4;
+    ground.spec.config.lease_seconds = ground.subject.short_lease().max(4);
     let queue = ground.queue().await;
     publish(&queue, ids(100)).await;
     let mut consumer = consumer(&queue, 200).await;
@@ -87,7 +87,7 @@ pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
 
 /// Guarantee 6, over a kill of everything.
 pub async fn attempts_survive_a_kill_of_the_server(mut ground: Ground) {
-    ground.spec.config.lease_seconds = 2;
+    ground.spec.config.lease_seconds = ground.subject.short_lease();
     let queue = ground.queue().await;
     publish(&queue, ids(1)).await;
     let mut consumer = consumer(&queue, 10).await;

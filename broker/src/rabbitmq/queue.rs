@@ -1,0 +1,115 @@
+//! A handle on one queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use weir_core::message::Message;
+
+use super::codec::{encode, new_copy};
+use super::consume::RabbitConsumer;
+use super::dedup::publish_once;
+use super::shared::Shared;
+use super::{MAX_MESSAGE_BYTES, unsupported};
+use crate::error::BrokerError;
+use crate::queue::{
+    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
+    WorkQueue,
+};
+
+impl Shared {
+    /// Stores a new message.
+    pub(crate) async fn store_message(
+        &self,
+        message: &Message,
+        delay: Duration,
+    ) -> Result<(), BrokerError> {
+        let properties = encode(message, 0, &new_copy())?;
+        self.store(properties, &message.body, delay).await
+    }
+}
+
+pub(crate) struct RabbitQueue {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl WorkQueue for RabbitQueue {
+    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
+        self.shared.connection.live()?;
+        let size = publication.message.wire_len();
+        if size > MAX_MESSAGE_BYTES {
+            return Err(BrokerError::TooLarge {
+                size,
+                limit: MAX_MESSAGE_BYTES,
+            });
+        }
+        let Some((identity, window)) = &publication.dedup else {
+            self.shared
+                .store_message(&publication.message, publication.delay)
+                .await?;
+            return Ok(Published {
+                id: publication.message.id,
+                duplicate: false,
+            });
+        };
+        let Some(keys) = &self.shared.keys else {
+            return Err(unsupported(
+                "RabbitMQ cannot deduplicate by itself; name a NATS bus as the `state` of this bus, \
+                 or do not deduplicate",
+            ));
+        };
+        publish_once(&self.shared, keys, &publication, identity, *window).await
+    }
+
+    async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        let live = self.shared.connection.live()?;
+        live.ready(&self.shared.names.queue)
+            .await
+            .map_err(|failure| failure.told(&self.shared.names.shown()))?;
+        Ok(Box::new(RabbitConsumer::start(Arc::clone(&self.shared))))
+    }
+
+    async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError> {
+        self.shared.permits().take().await
+    }
+
+    async fn depth(&self) -> Result<Depth, BrokerError> {
+        self.shared.depth().await
+    }
+
+    async fn peek(
+        &self,
+        _after: Option<u64>,
+        _limit: usize,
+    ) -> Result<Page<StoredMessage>, BrokerError> {
+        Err(unsupported(
+            "a quorum queue can be read only by taking messages out of it, which changes their order \
+             and counts; look at the depth and the dead letters instead",
+        ))
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page<StoredDeadLetter>, BrokerError> {
+        self.shared.dead_letters(after, limit).await
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<Option<StoredDeadLetter>, BrokerError> {
+        self.shared.dead_letter_of(id).await
+    }
+
+    async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
+        self.shared.remove_dead_letter(position).await
+    }
+
+    fn dead_letters_kept(&self) -> Duration {
+        self.shared.retention
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        MAX_MESSAGE_BYTES
+    }
+}
