@@ -104,8 +104,16 @@ impl KeyStore {
         let subject = self.names.key(identity);
         let mut headers = HeaderMap::new();
         let expected = expected.to_string();
-        put(&mut headers, "Nats-Expected-Last-Subject-Sequence", &expected)?;
-        put(&mut headers, "Nats-TTL", &format!("{}s", whole_seconds(window)))?;
+        put(
+            &mut headers,
+            "Nats-Expected-Last-Subject-Sequence",
+            &expected,
+        )?;
+        put(
+            &mut headers,
+            "Nats-TTL",
+            &format!("{}s", whole_seconds(window)),
+        )?;
         let body = Bytes::from(mark.to_owned());
         let answer = self
             .connection
@@ -115,10 +123,9 @@ impl KeyStore {
         match answer {
             Ok(stored) => Ok(Claim::Taken(stored.seq)),
             Err(failure) if failure.is_wrong_sequence() => self.known(&subject).await,
-            Err(Failure::NoResponders) => Err(self.connection.unavailable(format!(
-                "nobody takes keys for {}",
-                self.shown()
-            ))),
+            Err(Failure::NoResponders) => Err(self
+                .connection
+                .unavailable(format!("nobody takes keys for {}", self.shown()))),
             Err(failure) => Err(failure.told(&self.shown())),
         }
     }

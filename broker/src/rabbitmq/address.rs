@@ -120,7 +120,13 @@ mod tests {
 
     #[test]
     fn a_bad_address_is_named_by_its_place_and_shows_no_password() {
-        let refused = ["", " ", "amqp://u:secret@a:5672 http://u:secret@b", "secret", "amqp://u:secret@:x"];
+        let refused = [
+            "",
+            " ",
+            "amqp://u:secret@a:5672 http://u:secret@b",
+            "secret",
+            "amqp://u:secret@:x",
+        ];
         for text in refused {
             let why = Address::parse(text).err().unwrap();
             assert!(!why.contains("secret"), "{why}");

@@ -46,7 +46,10 @@ impl<'a> Lock<'a> {
     async fn take(live: &'a Live, names: &'a Names) -> Result<Self, BrokerError> {
         let until = Instant::now() + LONGEST_WAIT;
         loop {
-            let channel = live.asking_channel().await.map_err(|failure| told(failure, names))?;
+            let channel = live
+                .asking_channel()
+                .await
+                .map_err(|failure| told(failure, names))?;
             let options = QueueDeclareOptions {
                 exclusive: true,
                 ..QueueDeclareOptions::default()
@@ -149,7 +152,12 @@ struct Applying<'a> {
 impl Applying<'_> {
     async fn run(mut self) -> Result<Applied, BrokerError> {
         let names = &self.shared.names;
-        let there = self.shared.connection.management.queues(&names.prefix()).await?;
+        let there = self
+            .shared
+            .connection
+            .management
+            .queues(&names.prefix())
+            .await?;
         if !there.contains_key(&names.state) {
             for name in [&names.queue, &names.dead] {
                 if there.contains_key(name) {
@@ -159,7 +167,14 @@ impl Applying<'_> {
                     });
                 }
             }
-            declare(self.live, names, &names.state, STATE, self.spec.config.replicas).await?;
+            declare(
+                self.live,
+                names,
+                &names.state,
+                STATE,
+                self.spec.config.replicas,
+            )
+            .await?;
         }
         // Read by a reader of its own: the one of the handles may not be there, or lag.
         let control = Tail::start(&self.shared.connection, &names.state);
@@ -191,8 +206,7 @@ impl Applying<'_> {
     /// Makes it this object's.
     async fn own(&mut self, control: &Tail<Control>) -> Result<(), BrokerError> {
         let object = self.spec.object.to_string();
-        let (owner, orphaned) =
-            control.read(|control| (control.owner.clone(), control.orphaned));
+        let (owner, orphaned) = control.read(|control| (control.owner.clone(), control.orphaned));
         let new = owner.is_none();
         if let Some((uid, of)) = owner {
             let ours = uid == self.spec.uid && of == object;
@@ -307,7 +321,8 @@ impl Applying<'_> {
             return Ok(());
         }
         let to = from + missing;
-        self.write(control, &Record::Minting { which, from, to }).await?;
+        self.write(control, &Record::Minting { which, from, to })
+            .await?;
         let queue = match which {
             Which::Slots => &names.slots,
             Which::Permits => &names.permits,
@@ -332,7 +347,9 @@ impl Applying<'_> {
                 .map_err(|failure| told(failure, names))?;
             next = until;
         }
-        let minted = self.write(control, &Record::Minted { which, from, to }).await?;
+        let minted = self
+            .write(control, &Record::Minted { which, from, to })
+            .await?;
         if !minted {
             return Err(self.live.unreachable("others make tokens at the same time"));
         }
@@ -403,7 +420,10 @@ async fn removing(
     }
     if removed.retained.is_empty() {
         let delays = control.read(|control| control.delays.clone());
-        let delays = SHORT.into_iter().chain(delays).map(|bucket| names.delay(bucket));
+        let delays = SHORT
+            .into_iter()
+            .chain(delays)
+            .map(|bucket| names.delay(bucket));
         let tokens = [&names.slots, &names.permits, &names.notes].map(Clone::clone);
         for name in delays.chain(tokens) {
             delete(live, channel, &name).await?;
@@ -459,7 +479,11 @@ async fn settled_waiting(
             if out == 0 {
                 return Ok(0);
             }
-            let held = shared.connection.management.unsettled(&shared.names.queue).await;
+            let held = shared
+                .connection
+                .management
+                .unsettled(&shared.names.queue)
+                .await;
             return Ok(held.unwrap_or(out));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -86,9 +86,7 @@ fn checked(name: &str) -> Result<ShortString, BrokerError> {
 }
 
 /// Properties of a stored text.
-pub(crate) fn properties(
-    pairs: Vec<(String, String)>,
-) -> Result<BasicProperties, BrokerError> {
+pub(crate) fn properties(pairs: Vec<(String, String)>) -> Result<BasicProperties, BrokerError> {
     let size: usize = pairs
         .iter()
         .map(|(name, value)| name.len() + value.len() + 8)
@@ -387,7 +385,10 @@ mod tests {
     #[test]
     fn what_the_broker_gave_up_says_so() {
         let mut headers = FieldTable::default();
-        headers.insert("x-first-death-reason".into(), text("delivery_limit".to_owned()));
+        headers.insert(
+            "x-first-death-reason".into(),
+            text("delivery_limit".to_owned()),
+        );
         let properties = BasicProperties::default().with_headers(headers);
         let letter = read(&properties, &Bytes::new()).dead_letter();
         assert_eq!(letter.failure.reason, Reason::NoOutcome);

@@ -224,8 +224,13 @@ impl Live {
     /// A channel to read streams on.
     pub(crate) async fn reading_channel(&self) -> Result<Channel, Failure> {
         let mut reading = self.reading.lock().await;
-        if reading.as_ref().is_none_or(|known| !known.status().connected()) {
-            let made = self.within("connect", self.connect.connect("reading")).await?;
+        if reading
+            .as_ref()
+            .is_none_or(|known| !known.status().connected())
+        {
+            let made = self
+                .within("connect", self.connect.connect("reading"))
+                .await?;
             *reading = Some(made);
         }
         match &*reading {
@@ -336,7 +341,9 @@ pub(crate) fn close(channel: Channel) {
 
 async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
     Ok(channel)
 }
 
@@ -514,7 +521,9 @@ impl Keeper {
             found = self.management.version() => found.ok(),
             () = live.lost.cancelled() => None,
         };
-        let refusal = found.as_deref().and_then(|found| version::check(found).err());
+        let refusal = found
+            .as_deref()
+            .and_then(|found| version::check(found).err());
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = found;
         match refusal {
             Some(error) => self.state.send_replace(State::Refused(error)),

@@ -249,6 +249,11 @@ impl Pump {
     /// Consumes on one connection, until it is lost. `Ok` when nobody needs this consumer any more.
     async fn session(&mut self, live: &Arc<Live>) -> Result<(), Failure> {
         let account = self.shared.account();
+        if self.told_missing {
+            // Who consumes from a queue that is just being removed ends the connection. The work queue
+            // is the first to go and the last to come.
+            live.ready(&self.shared.names.queue).await?;
+        }
         let pulls = Pulls::open(Arc::clone(live), &self.shared.names.queue).await?;
         let pool = Pool::open(
             self.shared.connection.clone(),
@@ -456,7 +461,10 @@ impl Pump {
             lease: Arc::new(lease),
         };
         let refused = match &self.out {
-            Some(out) => out.send(Ok(delivery)).err().and_then(|refused| refused.0.ok()),
+            Some(out) => out
+                .send(Ok(delivery))
+                .err()
+                .and_then(|refused| refused.0.ok()),
             None => Some(delivery),
         };
         if let Some(delivery) = refused {
@@ -466,7 +474,8 @@ impl Pump {
 
     /// When the next lease may end.
     fn expiry(&self, session: &Session) -> Instant {
-        let step = (self.shared.lease / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let step =
+            (self.shared.lease / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
         if session.flights.is_empty() {
             Instant::now() + Duration::from_secs(60)
         } else {

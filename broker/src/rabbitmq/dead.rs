@@ -141,7 +141,10 @@ mod tests {
             let record = properties(removing(position)).unwrap();
             letters.take(9, &record, b"")
         };
-        assert!(!remove(&mut letters, 0), "an older letter is not there any more");
+        assert!(
+            !remove(&mut letters, 0),
+            "an older letter is not there any more"
+        );
         assert!(remove(&mut letters, 2));
         assert!(!remove(&mut letters, 2));
         assert_eq!(letters.page(None, ever, 10), [1]);

@@ -96,7 +96,10 @@ pub(crate) async fn publish_once(
     };
     if let Err(error) = shared.store_message(&message, publication.delay).await {
         // Known not to be stored: the next one need not wait. Otherwise the claim stays.
-        if !matches!(error, BrokerError::TimedOut { .. } | BrokerError::Unreachable { .. }) {
+        if !matches!(
+            error,
+            BrokerError::TimedOut { .. } | BrokerError::Unreachable { .. }
+        ) {
             drop(store.free(identity).await);
         }
         return Err(error);

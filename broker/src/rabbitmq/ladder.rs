@@ -52,7 +52,10 @@ mod tests {
         assert_eq!(rung(Duration::ZERO), None);
         assert_eq!(rung(Duration::from_nanos(1)), Some((250, 1)));
         assert_eq!(rung(Duration::from_micros(250_001)), Some((500, 251)));
-        assert_eq!(rung(Duration::from_millis(LONGEST)), Some((LONGEST, LONGEST)));
+        assert_eq!(
+            rung(Duration::from_millis(LONGEST)),
+            Some((LONGEST, LONGEST))
+        );
         assert_eq!(rung(Duration::from_millis(LONGEST + 1)), None);
         assert_eq!(rung(Duration::MAX), None);
     }

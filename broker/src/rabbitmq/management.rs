@@ -55,7 +55,10 @@ impl Management {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(refused("write http://host:15672".to_owned()));
         }
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
             return Err(refused(
                 "it must hold no password; the user of the address file is used".to_owned(),
             ));
@@ -122,12 +125,13 @@ impl Management {
                 .to_bytes();
             Ok::<_, BrokerError>((status, body))
         };
-        let (status, body) = tokio::time::timeout(TIMEOUT, answer)
-            .await
-            .map_err(|_| BrokerError::TimedOut {
-                operation,
-                after: TIMEOUT,
-            })??;
+        let (status, body) =
+            tokio::time::timeout(TIMEOUT, answer)
+                .await
+                .map_err(|_| BrokerError::TimedOut {
+                    operation,
+                    after: TIMEOUT,
+                })??;
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -155,7 +159,9 @@ impl Management {
 
     /// The version of the server, `4.3.6`.
     pub(crate) async fn version(&self) -> Result<String, BrokerError> {
-        let answer = self.ask("read version", Method::GET, "overview", None).await?;
+        let answer = self
+            .ask("read version", Method::GET, "overview", None)
+            .await?;
         let version = answer.and_then(|answer| {
             let version = answer["rabbitmq_version"].as_str()?;
             Some(version.to_owned())
@@ -234,7 +240,9 @@ impl Management {
 
 fn shown(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
         _ => url.to_owned(),
     }
 }

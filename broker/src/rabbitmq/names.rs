@@ -80,10 +80,7 @@ mod tests {
     #[test]
     fn a_policy_matches_one_queue_only() {
         let names = Names::of(&ObjectKey::new(Kind::Webhook, "shop", "a-b"));
-        assert_eq!(
-            exactly(&names.queue),
-            r"^weir\.shop\.webhook\.a-b\.queue$"
-        );
+        assert_eq!(exactly(&names.queue), r"^weir\.shop\.webhook\.a-b\.queue$");
         assert_eq!(names.delay(500), "weir.shop.webhook.a-b.delay.500");
     }
 }

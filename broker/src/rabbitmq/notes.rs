@@ -128,7 +128,13 @@ mod tests {
         assert_eq!(take(Note::Began, "a").began, 1);
         assert_eq!(take(Note::Began, "a").began, 2);
         assert_eq!(take(Note::Undone, "a").began, 1);
-        assert_eq!(take(Note::Done, "a"), Standing { began: 1, done: true });
+        assert_eq!(
+            take(Note::Done, "a"),
+            Standing {
+                began: 1,
+                done: true
+            }
+        );
     }
 
     #[test]

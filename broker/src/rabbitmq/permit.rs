@@ -141,7 +141,12 @@ impl Pump {
             self.waiting.retain(|waiter| !waiter.is_closed());
             account.want(self.waiting.len());
             self.grant(live, &account, &mut out);
-            out.retain(|until| until.lock().unwrap_or_else(PoisonError::into_inner).is_some());
+            out.retain(|until| {
+                until
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .is_some()
+            });
             let step = if out.is_empty() && self.waiting.is_empty() {
                 Duration::from_secs(60)
             } else {

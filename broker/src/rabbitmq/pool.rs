@@ -205,7 +205,11 @@ impl Pool {
 
     /// Takes in a token that came, and all that came with it.
     async fn take(&mut self, delivery: &Delivery) -> Result<(), Failure> {
-        let raw = Raw::new(&delivery.properties, Vec::new(), jiff::Timestamp::UNIX_EPOCH);
+        let raw = Raw::new(
+            &delivery.properties,
+            Vec::new(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         let serial = raw.value(SERIAL).and_then(|serial| serial.parse().ok());
         let tag = delivery.delivery_tag;
         let Some(serial) = serial else {

@@ -167,7 +167,9 @@ impl Pulls {
         if *owed == 0 {
             self.owed.remove(&number);
             let options = BasicCancelOptions { nowait: true };
-            let cancel = self.channel.basic_cancel(format!("r{number}").into(), options);
+            let cancel = self
+                .channel
+                .basic_cancel(format!("r{number}").into(), options);
             // There is no answer.
             drop(cancel.now_or_never());
         }
@@ -178,7 +180,9 @@ impl Pulls {
         let numbers: Vec<u64> = self.owed.keys().copied().collect();
         for number in &numbers {
             let options = BasicCancelOptions::default();
-            let cancel = self.channel.basic_cancel(format!("r{number}").into(), options);
+            let cancel = self
+                .channel
+                .basic_cancel(format!("r{number}").into(), options);
             self.live.within("cancel", cancel).await?;
         }
         self.owed.clear();

@@ -43,7 +43,11 @@ impl Shared {
         });
         let delayed: u64 = futures::future::try_join_all(counts).await?.iter().sum();
         // What is leaving a delay queue is in neither; only the statistics know.
-        let leaving = self.connection.management.queues(&self.names.delays()).await;
+        let leaving = self
+            .connection
+            .management
+            .queues(&self.names.delays())
+            .await;
         let leaving: u64 = leaving.map_or(0, |queues| queues.values().sum());
         Ok((ready, delayed + leaving))
     }
@@ -72,7 +76,12 @@ impl Shared {
             return Ok(if out == 0 { 0 } else { flying });
         }
         let most = out.saturating_mul(control.read(|control| control.worth.max(1)));
-        match self.connection.management.unsettled(&self.names.queue).await {
+        match self
+            .connection
+            .management
+            .unsettled(&self.names.queue)
+            .await
+        {
             Ok(unsettled) => Ok(unsettled.min(most)),
             // Not reachable from here: what may be in flight.
             Err(_) => Ok(most),

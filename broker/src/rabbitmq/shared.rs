@@ -17,8 +17,8 @@ use super::ladder::{self, Rung};
 use super::names::Names;
 use super::notes::{Note, Notes, Standing};
 use super::permit::Permits;
-use super::tail::Tail;
 use super::pool::Account;
+use super::tail::Tail;
 use super::topology::{self, Shape};
 use crate::clock::Clock;
 use crate::error::BrokerError;
@@ -178,7 +178,10 @@ impl Shared {
     /// Tokens for deliveries that this process holds, and deliveries that it has.
     pub(crate) fn held(&self) -> (u64, u64) {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = accounts.iter().filter_map(Weak::upgrade).map(|account| account.held());
+        let held = accounts
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|account| account.held());
         held.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
     }
 

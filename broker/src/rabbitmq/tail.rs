@@ -169,7 +169,10 @@ impl<F: Fold> Tail<F> {
     ) -> Result<(), Failure> {
         let nonce = fastrand::u64(..);
         let mut headers = properties.headers().clone().unwrap_or_default();
-        headers.insert(NONCE.into(), AMQPValue::LongString(nonce.to_string().into()));
+        headers.insert(
+            NONCE.into(),
+            AMQPValue::LongString(nonce.to_string().into()),
+        );
         self.shared.own().insert(nonce);
         let stored = live
             .publish(
@@ -311,7 +314,9 @@ fn restart<F: Fold>(shared: &Shared<F>) {
 async fn follow<F: Fold>(shared: &Shared<F>, live: &Live) -> Result<(), Failure> {
     if shared.progress.borrow().first.is_some() {
         // Another stream of the same name may have taken the place of the one that was read.
-        let end = last(live, &shared.stream, true).await?.map_or(0, |last| last + 1);
+        let end = last(live, &shared.stream, true)
+            .await?
+            .map_or(0, |last| last + 1);
         if end < shared.progress.borrow().next {
             restart(shared);
         }
@@ -461,9 +466,7 @@ pub(crate) async fn fetch(
         loop {
             let next = async { Ok(deliveries.next().await) };
             let delivery = match live.within("read stream", next).await? {
-                Some(delivery) => {
-                    delivery.map_err(|error| live.failure("read stream", &error))?
-                }
+                Some(delivery) => delivery.map_err(|error| live.failure("read stream", &error))?,
                 None => return Err(Failure::Missing),
             };
             let Some(at) = offset(&delivery) else {

@@ -34,7 +34,9 @@ pub(crate) enum Shape {
     /// A quorum queue of a delay.
     Delay,
     /// With the size of its parts: only whole parts are ever removed.
-    Stream { segment_bytes: i64 },
+    Stream {
+        segment_bytes: i64,
+    },
 }
 
 /// The name and shape of what must exist, in the order of making. Dead letters come first: a queue
@@ -114,7 +116,10 @@ pub(crate) fn policies(names: &Names, spec: &QueueSpec) -> Vec<(String, Value)> 
             names.queue.clone(),
             policy(&exactly(&names.queue), "quorum_queues", &queue),
         ),
-        (names.dead.clone(), policy(&exactly(&names.dead), "streams", &dead)),
+        (
+            names.dead.clone(),
+            policy(&exactly(&names.dead), "streams", &dead),
+        ),
     ]
 }
 
@@ -232,7 +237,10 @@ mod tests {
         let (name, policy) = policies(&names, &spec).remove(0);
         assert_eq!(name, names.queue);
         assert_eq!(policy["definition"]["dead-letter-routing-key"], names.dead);
-        assert_eq!(policy["definition"]["dead-letter-strategy"], "at-least-once");
+        assert_eq!(
+            policy["definition"]["dead-letter-strategy"],
+            "at-least-once"
+        );
         let delay = arguments(&names, Shape::Delay, 1);
         assert!(delay.contains_key("x-dead-letter-strategy"));
     }

@@ -31,6 +31,8 @@ pub enum Feature {
     Age,
     /// A delivery stays its holder's while the connection is lost, for as long as its lease.
     LeaseOverOutage,
+    /// An acknowledgement that was answered holds over a kill of the server right after it.
+    DurableAck,
     /// Storing a copy elsewhere and acknowledging the delivery have one effect, whoever dies between.
     AtomicHandover,
 }
@@ -129,6 +131,7 @@ impl Subject for Memory {
             | Feature::Peek
             | Feature::Age
             | Feature::LeaseOverOutage
+            | Feature::DurableAck
             | Feature::AtomicHandover => None,
         }
     }
@@ -285,7 +288,10 @@ impl Subject for Nats {
     async fn connect_through_proxy(&self) -> (Arc<dyn Transport>, Proxy) {
         let upstream = self.servers.lock().unwrap()[0].address();
         let proxy = Proxy::start(upstream).await;
-        (Self::open(vec![format!("nats://{}", proxy.address())]).await, proxy)
+        (
+            Self::open(vec![format!("nats://{}", proxy.address())]).await,
+            proxy,
+        )
     }
 
     fn cut_at(&self, step: Step) -> &'static [u8] {

@@ -70,7 +70,9 @@ fn with_rabbitmq() -> Result<bool, String> {
         eprintln!("WEIR_SKIP_RABBITMQ is set: RabbitMQ is not tested");
         return Ok(false);
     }
-    let missing = RABBITMQ.iter().find_map(|(suite, _)| installed(suite).err());
+    let missing = RABBITMQ
+        .iter()
+        .find_map(|(suite, _)| installed(suite).err());
     let Some(why) = missing else {
         return Ok(true);
     };

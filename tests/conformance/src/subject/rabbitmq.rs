@@ -21,14 +21,20 @@ pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
-        Feature::LeaseOverOutage => {
-            Some("a delivery belongs to its connection: the broker gives it to others when that ends")
-        }
+        Feature::LeaseOverOutage => Some(
+            "a delivery belongs to its connection: the broker gives it to others when that ends",
+        ),
+        Feature::DurableAck => Some(
+            "acknowledgements are not confirmed: what a server took in within milliseconds of its kill may \
+             come again",
+        ),
         Feature::AtomicHandover => Some(
             "the copy for a retry or a dead letter and the acknowledgement are two steps: who dies \
              between them causes one more delivery",
         ),
-        Feature::ServerKill | Feature::CutConnection | Feature::Capacity | Feature::Strangers => None,
+        Feature::ServerKill | Feature::CutConnection | Feature::Capacity | Feature::Strangers => {
+            None
+        }
     }
 }
 

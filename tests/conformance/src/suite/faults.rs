@@ -6,8 +6,8 @@ use tokio::time::{Instant, timeout};
 use weir_broker::{Delivery, Transport};
 
 use crate::ground::{
-    Ground, SOON, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for, persist, plain, publish,
-    unique,
+    Ground, SOON, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for, persist,
+    plain, publish, unique,
 };
 use crate::proxy::{Mode, Proxy};
 use crate::subject::Step;

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use weir_broker::{Publication, Published};
 
 use crate::ground::{
-    Ground, SOON, becomes_empty, consumer, depth_becomes, drain, failure, ids, message, next, persist, plain,
-    publish, take, unique,
+    Ground, SOON, becomes_empty, consumer, depth_becomes, drain, failure, ids, message, next,
+    persist, plain, publish, take, unique,
 };
 use crate::subject::Feature;
 
