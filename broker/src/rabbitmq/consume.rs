@@ -249,6 +249,11 @@ impl Pump {
     /// Consumes on one connection, until it is lost. `Ok` when nobody needs this consumer any more.
     async fn session(&mut self, live: &Arc<Live>) -> Result<(), Failure> {
         let account = self.shared.account();
+        if self.told_missing {
+            // Who consumes from a queue that is just being removed ends the connection. The work queue
+            // is the first to go and the last to come.
+            live.ready(&self.shared.names.queue).await?;
+        }
         let pulls = Pulls::open(Arc::clone(live), &self.shared.names.queue).await?;
         let pool = Pool::open(
             self.shared.connection.clone(),

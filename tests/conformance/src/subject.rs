@@ -35,6 +35,8 @@ pub enum Feature {
     Age,
     /// A delivery stays its holder's while the connection is lost, for as long as its lease.
     LeaseOverOutage,
+    /// An acknowledgement that was answered holds over a kill of the server right after it.
+    DurableAck,
     /// Storing a copy elsewhere and acknowledging the delivery have one effect, whoever dies between.
     AtomicHandover,
 }
@@ -139,6 +141,7 @@ impl Subject for Memory {
             | Feature::Peek
             | Feature::Age
             | Feature::LeaseOverOutage
+            | Feature::DurableAck
             | Feature::AtomicHandover => None,
         }
     }

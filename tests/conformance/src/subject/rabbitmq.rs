@@ -24,6 +24,10 @@ pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
         Feature::LeaseOverOutage => Some(
             "a delivery belongs to its connection: the broker gives it to others when that ends",
         ),
+        Feature::DurableAck => Some(
+            "acknowledgements are not confirmed: what a server took in within milliseconds of its kill may \
+             come again",
+        ),
         Feature::AtomicHandover => Some(
             "the copy for a retry or a dead letter and the acknowledgement are two steps: who dies \
              between them causes one more delivery",
