@@ -200,6 +200,7 @@ fn names_are_as_documented() {
     assert_eq!(
         names,
         [
+            "FifoConsumer fifoconsumers fifo",
             "MessageBus messagebuses bus",
             "QueueConsumer queueconsumers qc",
             "Webhook webhooks whk"
@@ -247,6 +248,14 @@ fn columns_are_as_documented() {
     ];
     assert_eq!(columns("Webhook"), consumer);
     assert_eq!(columns("QueueConsumer"), consumer);
+    let ordered = [
+        "READY string .status.conditions[?(@.type==\"Ready\")].status",
+        "BACKLOG integer .status.backlog",
+        "GROUPS integer .status.groups",
+        "BLOCKED integer .status.blockedGroups",
+        "DEAD integer .status.deadLetters",
+    ];
+    assert_eq!(columns("FifoConsumer")[..5], ordered);
     assert_eq!(
         columns("MessageBus"),
         [
