@@ -9,7 +9,7 @@ use super::{
     another, attempts_of, grouped, handle, handle_all, ids, ids_of, next, none, publish_unique,
     queue,
 };
-use crate::ground::{Ground, becomes_empty, depth_becomes, plain};
+use crate::ground::{Ground, SOON, becomes_empty, depth_becomes, plain};
 
 /// A group whose first message hangs takes one turn and nothing else, however long it is.
 pub async fn fifo_a_poisoned_group_stops_no_other(mut ground: Ground) {
@@ -240,6 +240,14 @@ pub async fn fifo_depth_and_peek_show_what_is_there(mut ground: Ground) {
     handle(&mut turns, 6 - handled).await;
     turns.stop().await;
     becomes_empty(&there.work).await;
-    let groups = there.fifo.groups().await.unwrap();
-    assert_eq!((groups.runnable, groups.in_turn, groups.held), (0, 0, 0));
+    // A group whose last message was just handled may be counted for a moment.
+    let until = Instant::now() + SOON;
+    loop {
+        let groups = there.fifo.groups().await.unwrap();
+        if (groups.runnable, groups.in_turn, groups.held) == (0, 0, 0) {
+            break;
+        }
+        assert!(Instant::now() < until, "groups stay counted: {groups:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
