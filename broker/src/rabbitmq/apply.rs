@@ -29,7 +29,7 @@ use crate::transport::{Applied, QueueSpec, Removal, Removed};
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long a queue must look empty: longer than the statistics of the server are old, which tell of
 /// messages that are on their way from a delay queue, and than tokens take to come back.
-const SETTLING: Duration = Duration::from_secs(6);
+const SETTLING: Duration = Duration::from_secs(10);
 /// Most tokens of a queue.
 const MOST_TOKENS: u64 = 100_000;
 /// Tokens that are published at once.

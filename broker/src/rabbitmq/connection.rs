@@ -201,7 +201,9 @@ impl Live {
         };
         let why = refusal.get_message().as_str().to_owned();
         match refusal.get_id() {
-            404 => Failure::Missing,
+            404 if why.contains("no queue") || why.contains("no exchange") => Failure::Missing,
+            // Its node is down, or has only just started.
+            404 => self.unreachable(why).into(),
             405 => Failure::Locked,
             // The broker ends connections when it stops, and when what is asked for is not ready.
             320 | 541 => self.unreachable(why).into(),

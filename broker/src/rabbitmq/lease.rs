@@ -1,5 +1,9 @@
 //! The right to handle one delivery.
 //!
+//! What replaces a copy (its retry, its dead letter) is stored, then that the copy is done is noted, then it
+//! is acknowledged: acknowledgements are not confirmed, and one that is lost brings the copy back, which
+//! is thrown away then. Only who dies between the first and the second step causes one more delivery.
+//!
 //! RabbitMQ knows no lease: a message is somebody's as long as their connection lasts. The lease is
 //! kept here, by the consumer that the message came to, which gives the message back when it ends. It
 //! also ends with the connection.
@@ -242,13 +246,16 @@ impl Lease for RabbitLease {
 
     async fn retry(&self, delay: Duration, attempts: u32) -> Result<(), BrokerError> {
         let properties = codec::encode(&self.message, attempts, &new_copy())?;
-        let mut stored = false;
+        let mut stored = self.shared.is_done(&self.copy);
         let first = async {
+            if stored {
+                return self.shared.note(Note::Done, &self.copy).await;
+            }
             self.shared
                 .store(properties, &self.message.body, delay)
                 .await?;
             stored = true;
-            Ok(())
+            self.shared.note(Note::Done, &self.copy).await
         };
         let settled = self.settle_after(first, Settle::Ack).await;
         if stored {
@@ -259,13 +266,16 @@ impl Lease for RabbitLease {
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {
         let properties = codec::encode_dead(&self.message, failure, &self.copy)?;
-        let mut stored = false;
+        let mut stored = self.shared.is_done(&self.copy);
         let first = async {
+            if stored {
+                return self.shared.note(Note::Done, &self.copy).await;
+            }
             self.shared
                 .store_dead(properties, &self.message.body)
                 .await?;
             stored = true;
-            Ok(())
+            self.shared.note(Note::Done, &self.copy).await
         };
         let settled = self.settle_after(first, Settle::Ack).await;
         if stored {

@@ -208,7 +208,7 @@ impl Management {
         loop {
             let path = format!(
                 "queues/{}?page={page}&page_size={PAGE}&name={pattern}&use_regex=true\
-                 &columns=name,messages_dlx,message_bytes_dlx",
+                 &columns=name,messages_dlx",
                 self.vhost
             );
             let answer = self.ask("list queues", Method::GET, &path, None).await?;

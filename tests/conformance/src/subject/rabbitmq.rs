@@ -129,7 +129,7 @@ impl Subject for RabbitMq {
     }
 
     fn lag(&self) -> Duration {
-        Duration::from_secs(2)
+        Duration::from_secs(10)
     }
 
     fn short_lease(&self) -> u32 {
