@@ -36,7 +36,8 @@ pub struct MessageBusSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<Nats>,
 
-    /// A RabbitMQ server or cluster, version 4.0 or later. It has no keyed state: what needs it, such
+    /// A RabbitMQ server or cluster, version 4.0 or later. Not supported yet: refused by a condition unless
+    /// the operator runs with `--experimental-rabbitmq`. It has no keyed state: what needs it, such
     /// as `deduplicate`, asks for `state` as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitMq>,

@@ -246,6 +246,16 @@ fn the_bus_is_the_named_one_else_the_default_else_the_operators() {
 #[test]
 fn rabbitmq_is_reached_by_files_and_remembers_only_with_a_state() {
     let on = |bus: &str| json!({ "bus": bus, "to": { "url": "http://a" } });
+    rejected(
+        &queue(on("rabbit")),
+        Reason::Unsupported,
+        "write spec.nats instead of spec.rabbitmq",
+    );
+    let accepting = world(Cluster {
+        rabbitmq: true,
+        ..Cluster::default()
+    });
+    let decide = |object: &Object| object.decide(&accepting);
     let bus = decide(&queue(on("rabbit"))).unwrap().bus;
     let folder = "/etc/weir/bus/shop.rabbit";
     assert_eq!(
@@ -259,11 +269,10 @@ fn rabbitmq_is_reached_by_files_and_remembers_only_with_a_state() {
         spec["deduplicate"] = json!({ "by": "ContentHash" });
         queue(spec)
     };
-    rejected(
-        &deduplicated("rabbit"),
-        Reason::Unsupported,
-        "add spec.state (NATS) to MessageBus shop/rabbit",
-    );
+    let refused = decide(&deduplicated("rabbit")).unwrap_err();
+    assert_eq!(refused.reason, Reason::Unsupported);
+    let step = "add spec.state (NATS) to MessageBus shop/rabbit";
+    assert!(refused.message.contains(step), "{}", refused.message);
     let bus = decide(&deduplicated("remembering")).unwrap().bus;
     let folder = "/etc/weir/bus/shop.remembering";
     assert_eq!(

@@ -64,10 +64,10 @@ impl Kind {
     }
 }
 
-/// Whether RabbitMQ is tested; an error where it should be and cannot.
+/// Whether RabbitMQ is tested; an error where it should be and cannot. Its transport is not finished, so it
+/// is tried only where somebody asks for it: `tests/tools/install rabbitmq`, and WEIR_TEST_RABBITMQ set.
 fn with_rabbitmq() -> Result<bool, String> {
-    if std::env::var_os("WEIR_SKIP_RABBITMQ").is_some() {
-        eprintln!("WEIR_SKIP_RABBITMQ is set: RabbitMQ is not tested");
+    if std::env::var_os("WEIR_TEST_RABBITMQ").is_none() {
         return Ok(false);
     }
     let missing = RABBITMQ
@@ -76,13 +76,7 @@ fn with_rabbitmq() -> Result<bool, String> {
     let Some(why) = missing else {
         return Ok(true);
     };
-    // Only root can install and run it here.
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    if root || std::env::var_os("WEIR_REQUIRE_ALL").is_some() {
-        return Err(why);
-    }
-    eprintln!("RabbitMQ is not tested: {why}");
-    Ok(false)
+    Err(why)
 }
 
 enum Verdict {
