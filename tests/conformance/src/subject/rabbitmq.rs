@@ -20,6 +20,10 @@ use crate::server::rabbitmq::{Server, request};
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
+        Feature::Records => {
+            Some("it has no keyed state, and the bus of the state keeps no records yet")
+        }
+        Feature::ForbidDeadLetters => Some("nobody tries here to take its dead letters away"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
         Feature::LeaseOverOutage => Some(
             "a delivery belongs to its connection: the broker gives it to others when that ends",
@@ -168,6 +172,10 @@ impl Subject for RabbitMq {
         );
         let management = self.servers.lock().unwrap().0.management();
         request(&management, "PUT", &format!("policies/%2F/{queue}"), &body).unwrap();
+    }
+
+    async fn forbid_dead_letters(&self, _: &QueueSpec, _: bool) {
+        panic!("nobody tries here to take its dead letters away")
     }
 
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str) {
