@@ -64,7 +64,7 @@ impl Kind {
 }
 
 /// Whether RabbitMQ is tested; an error where it should be and cannot. Its transport is not finished, so it
-/// is tried only where somebody asks for it: `tests/tools/install rabbitmq`, and WEIR_TEST_RABBITMQ set.
+/// is tried only where somebody asks for it: `tests/tools/install rabbitmq`, and `WEIR_TEST_RABBITMQ` set.
 fn with_rabbitmq() -> Result<bool, String> {
     if std::env::var_os("WEIR_TEST_RABBITMQ").is_none() {
         return Ok(false);
