@@ -43,6 +43,16 @@ fn the_golden_file_of_version_1_is_read_and_written_as_it_is() {
 }
 
 #[test]
+fn a_rabbitmq_bus_is_written_as_it_was_when_it_came() {
+    let text = r#"{"rabbitMq":{"uriFile":"/etc/weir/bus/uri","managementUrl":"http://rabbitmq:15672","vhost":"/","caFile":"/etc/weir/bus/ca.crt","state":{"nats":{"servers":["nats://nats:4222"]}}}}"#;
+    let bus: BusConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&bus).unwrap(), text);
+    let least = r#"{"rabbitMq":{"uriFile":"/u","managementUrl":"http://r:15672","vhost":"shop"}}"#;
+    let bus: BusConfig = serde_json::from_str(least).unwrap();
+    assert_eq!(serde_json::to_string(&bus).unwrap(), least);
+}
+
+#[test]
 fn what_version_1_left_out_has_the_value_it_had_then() {
     let text = r#"{
         "version": 1,
@@ -147,6 +157,15 @@ fn bus() -> impl Strategy<Value = BusConfig> {
                 ca_file: files.1,
             }
         }),
+        (text(), text(), text(), prop::option::of(text()), any::<bool>()).prop_map(
+            |(uri_file, management_url, vhost, ca_file, state)| BusConfig::RabbitMq {
+                uri_file,
+                management_url,
+                vhost,
+                ca_file,
+                state: state.then(|| Box::new(BusConfig::Memory {})),
+            },
+        ),
     ]
 }
 

@@ -213,7 +213,8 @@ impl Applying<'_> {
             if ours && !orphaned {
                 return Ok(());
             }
-            if !ours && !(orphaned && of == object) {
+            let left = orphaned && of == object;
+            if !ours && !left {
                 return Err(BrokerError::Conflict {
                     what: self.shared.names.shown(),
                     owner: format!("{of} with uid {uid}"),

@@ -202,11 +202,10 @@ impl Live {
         let why = refusal.get_message().as_str().to_owned();
         match refusal.get_id() {
             404 if why.contains("no queue") || why.contains("no exchange") => Failure::Missing,
-            // Its node is down, or has only just started.
-            404 => self.unreachable(why).into(),
             405 => Failure::Locked,
             // The broker ends connections when it stops, and when what is asked for is not ready.
-            320 | 541 => self.unreachable(why).into(),
+            // A queue whose node is down, or has only just started, is not found, either.
+            320 | 404 | 541 => self.unreachable(why).into(),
             406 if why.contains("larger than") => BrokerError::TooLarge {
                 size: 0,
                 limit: super::MAX_MESSAGE_BYTES,

@@ -79,14 +79,14 @@ impl Drop for RabbitConsumer {
         self.deliveries.close();
         while let Ok(delivery) = self.deliveries.try_recv() {
             if let Ok(delivery) = delivery {
-                give_back(delivery);
+                give_back(&delivery);
             }
         }
     }
 }
 
 /// Gives a delivery back without waiting.
-fn give_back(delivery: Delivery) {
+fn give_back(delivery: &Delivery) {
     let lease = Arc::clone(&delivery.lease);
     // Its first step sends the command; nobody waits for the answer.
     drop(futures::FutureExt::now_or_never(async move {
@@ -315,10 +315,10 @@ impl Pump {
                     self.take_in(session, delivery);
                 }
                 Some((unchecked, standing)) = session.checking.next() => {
-                    self.checked(session, unchecked, standing?);
+                    self.checked(session, &unchecked, standing?);
                 }
                 () = session.account.gained.notified() => {}
-                () = tokio::time::sleep_until(expiry) => self.expire(session),
+                () = tokio::time::sleep_until(expiry) => session.expire(),
                 failure = &mut session.pool => {
                     return Err(failure.unwrap_or(Failure::Missing));
                 }
@@ -402,7 +402,7 @@ impl Pump {
             raw: Raw::new(properties, delivery.data, self.shared.clock.now()),
         };
         if !again {
-            self.hand_out(session, unchecked, false, 0);
+            self.hand_out(session, &unchecked, false, 0);
             return;
         }
         let (shared, live) = (Arc::clone(&self.shared), Arc::clone(&session.live));
@@ -412,7 +412,7 @@ impl Pump {
         }));
     }
 
-    fn checked(&mut self, session: &mut Session, unchecked: Unchecked, standing: notes::Standing) {
+    fn checked(&mut self, session: &mut Session, unchecked: &Unchecked, standing: notes::Standing) {
         if standing.done {
             session.settle.push((unchecked.tag, Settle::Ack));
             session.freed += 1;
@@ -424,7 +424,7 @@ impl Pump {
         self.hand_out(session, unchecked, true, standing.began);
     }
 
-    fn hand_out(&mut self, session: &mut Session, of: Unchecked, again: bool, began: u32) {
+    fn hand_out(&mut self, session: &mut Session, of: &Unchecked, again: bool, began: u32) {
         self.last += 1;
         let number = self.last;
         let standing = Arc::new(Standing::new(Instant::now() + self.shared.lease));
@@ -468,7 +468,7 @@ impl Pump {
             None => Some(delivery),
         };
         if let Some(delivery) = refused {
-            give_back(delivery);
+            give_back(&delivery);
         }
     }
 
@@ -477,25 +477,27 @@ impl Pump {
         let step =
             (self.shared.lease / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
         if session.flights.is_empty() {
-            Instant::now() + Duration::from_secs(60)
+            Instant::now() + Duration::from_mins(1)
         } else {
             Instant::now() + step
         }
     }
+}
 
+impl Session {
     /// Gives back the messages whose leases are over.
-    fn expire(&mut self, session: &mut Session) {
+    fn expire(&mut self) {
         let now = Instant::now();
-        let over: Vec<u64> = session
+        let over: Vec<u64> = self
             .flights
             .iter()
             .filter(|(_, flight)| flight.standing.expire(now))
             .map(|(number, _)| *number)
             .collect();
         for number in over {
-            if let Some(flight) = session.flights.remove(&number) {
-                session.settle.push((flight.tag, Settle::Requeue));
-                session.freed += 1;
+            if let Some(flight) = self.flights.remove(&number) {
+                self.settle.push((flight.tag, Settle::Requeue));
+                self.freed += 1;
             }
         }
     }

@@ -148,7 +148,7 @@ impl Pump {
                     .is_some()
             });
             let step = if out.is_empty() && self.waiting.is_empty() {
-                Duration::from_secs(60)
+                Duration::from_mins(1)
             } else {
                 (self.lease / 20).clamp(Duration::from_millis(20), Duration::from_secs(1))
             };

@@ -106,6 +106,39 @@ pub trait Subject: Send + Sync {
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str);
 }
 
+/// What a transport does not have, with the reason.
+pub type Lacks = fn(Feature) -> Option<&'static str>;
+
+/// Every transport, and what it lacks: what the documentation's table is made from.
+pub const TRANSPORTS: [(&str, Lacks); 3] = [
+    ("memory", memory_lacks),
+    ("NATS", nats_lacks),
+    ("RabbitMQ", rabbitmq::lacks),
+];
+
+fn memory_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::ServerKill => Some("it ends with the process"),
+        Feature::CutConnection => Some("it has no connection"),
+        Feature::Strangers => Some("nobody else can reach it"),
+        Feature::Capacity
+        | Feature::Peek
+        | Feature::Age
+        | Feature::LeaseOverOutage
+        | Feature::DurableAck
+        | Feature::AtomicHandover => None,
+    }
+}
+
+fn nats_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::Capacity => {
+            Some("streams with schedules cannot refuse new messages; the intake reads the depth")
+        }
+        _ => None,
+    }
+}
+
 /// The memory transport.
 pub struct Memory {
     broker: Arc<MemoryBroker>,
@@ -123,17 +156,7 @@ impl Memory {
 #[async_trait]
 impl Subject for Memory {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::ServerKill => Some("it ends with the process"),
-            Feature::CutConnection => Some("it has no connection"),
-            Feature::Strangers => Some("nobody else can reach it"),
-            Feature::Capacity
-            | Feature::Peek
-            | Feature::Age
-            | Feature::LeaseOverOutage
-            | Feature::DurableAck
-            | Feature::AtomicHandover => None,
-        }
+        memory_lacks(feature)
     }
 
     async fn connect(&self) -> Arc<dyn Transport> {
@@ -265,12 +288,7 @@ impl Nats {
 #[async_trait]
 impl Subject for Nats {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::Capacity => Some(
-                "streams with schedules cannot refuse new messages; the intake reads the depth",
-            ),
-            _ => None,
-        }
+        nats_lacks(feature)
     }
 
     fn replicas(&self) -> u32 {

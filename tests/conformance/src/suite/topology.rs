@@ -55,7 +55,7 @@ pub async fn foreign_stream_is_refused(ground: Ground) {
     }
     for removal in [Removal::Delete, Removal::DeleteIfEmpty, Removal::Retain] {
         let removed = transport.remove_queue(&ground.spec, removal).await.unwrap();
-        let queue = |name: &String| name.ends_with("_queue") || name.ends_with(".queue");
+        let queue = |name: &String| name.rsplit(['_', '.']).next() == Some("queue");
         assert!(!removed.deleted.iter().any(queue));
         assert!(!removed.retained.iter().any(|(name, _)| queue(name)));
     }
