@@ -157,15 +157,22 @@ fn bus() -> impl Strategy<Value = BusConfig> {
                 ca_file: files.1,
             }
         }),
-        (text(), text(), text(), prop::option::of(text()), any::<bool>()).prop_map(
-            |(uri_file, management_url, vhost, ca_file, state)| BusConfig::RabbitMq {
-                uri_file,
-                management_url,
-                vhost,
-                ca_file,
-                state: state.then(|| Box::new(BusConfig::Memory {})),
-            },
-        ),
+        (
+            text(),
+            text(),
+            text(),
+            prop::option::of(text()),
+            any::<bool>()
+        )
+            .prop_map(|(uri_file, management_url, vhost, ca_file, state)| {
+                BusConfig::RabbitMq {
+                    uri_file,
+                    management_url,
+                    vhost,
+                    ca_file,
+                    state: state.then(|| Box::new(BusConfig::Memory {})),
+                }
+            },),
     ]
 }
 

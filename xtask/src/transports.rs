@@ -50,9 +50,6 @@ pub fn files() -> Output {
     output
 }
 
-fn lacking(
-    guarantee: &Guarantee,
-    lacks: weir_conformance::subject::Lacks,
-) -> Option<&'static str> {
+fn lacking(guarantee: &Guarantee, lacks: weir_conformance::subject::Lacks) -> Option<&'static str> {
     guarantee.needs.iter().find_map(|need| lacks(*need))
 }

@@ -26,7 +26,7 @@ use crate::error::BrokerError;
 use crate::transport::{Applied, QueueSpec, Removal, Removed};
 
 /// How long the lock is waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long a queue must look empty: longer than the statistics of the server are old, which tell of
 /// messages that are on their way from a delay queue, and than tokens take to come back.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -35,32 +35,33 @@ const MOST_TOKENS: u64 = 100_000;
 /// Tokens that are published at once.
 const MINTED_AT_ONCE: u64 = 500;
 
-/// The right to change the topology of one queue.
+/// The right to change the topology of one queue, or the policies of the virtual host.
 struct Lock<'a> {
     live: &'a Live,
-    names: &'a Names,
+    name: &'a str,
     channel: Channel,
 }
 
+/// The lock of the policies. A broker goes through all its queues to write one, and two that are written at
+/// once make each other begin anew.
+const POLICIES: &str = "weir.policies.lock";
+
 impl<'a> Lock<'a> {
-    async fn take(live: &'a Live, names: &'a Names) -> Result<Self, BrokerError> {
+    async fn take(live: &'a Live, name: &'a str) -> Result<Self, BrokerError> {
+        let told = |failure: Failure| failure.told(&format!("the topology behind {name}"));
         let until = Instant::now() + LONGEST_WAIT;
         loop {
-            let channel = live
-                .asking_channel()
-                .await
-                .map_err(|failure| told(failure, names))?;
+            let channel = live.asking_channel().await.map_err(told)?;
             let options = QueueDeclareOptions {
                 exclusive: true,
                 ..QueueDeclareOptions::default()
             };
-            let name = names.lock.as_str();
             let declared = channel.queue_declare(name.into(), options, FieldTable::default());
             match live.within("lock topology", declared).await {
                 Ok(_) => {
                     return Ok(Self {
                         live,
-                        names,
+                        name,
                         channel,
                     });
                 }
@@ -68,14 +69,14 @@ impl<'a> Lock<'a> {
                     let pause = Duration::from_millis(fastrand::u64(30..150));
                     tokio::time::sleep(pause).await;
                 }
-                Err(failure) => return Err(told(failure, names)),
+                Err(failure) => return Err(told(failure)),
             }
         }
     }
 
     /// Gives it back.
     async fn release(self) -> Result<(), BrokerError> {
-        delete(self.live, &self.channel, &self.names.lock).await
+        delete(self.live, &self.channel, self.name).await
     }
 }
 
@@ -129,7 +130,7 @@ pub(crate) async fn apply(shared: &Shared, spec: &QueueSpec) -> Result<Applied, 
         });
     }
     let live = shared.connection.live()?;
-    let lock = Lock::take(&live, &shared.names).await?;
+    let lock = Lock::take(&live, &shared.names.lock).await?;
     let applied = Applying {
         shared,
         live: &live,
@@ -236,22 +237,35 @@ impl Applying<'_> {
         let management = &self.shared.connection.management;
         let common = topology::common_policies();
         let own = topology::policies(&self.shared.names, self.spec);
+        let mut writing = Vec::new();
         for (name, want) in common.into_iter().chain(own) {
-            match management.policy(&name).await? {
-                None => {
-                    management.put_policy(&name, &want).await?;
-                    self.applied.created.push(format!("policy {name}"));
-                }
-                Some(have) => {
-                    let fields = topology::differing(&have, &want);
-                    if !fields.is_empty() {
-                        management.put_policy(&name, &want).await?;
-                        self.repaired(&format!("policy {name}"), &fields.join(", "));
+            let have = management.policy(&name).await?;
+            let fields = have.map(|have| topology::differing(&have, &want));
+            if fields.as_ref().is_none_or(|fields| !fields.is_empty()) {
+                writing.push((name, want, fields));
+            }
+        }
+        if writing.is_empty() {
+            return Ok(());
+        }
+        let lock = Lock::take(self.live, POLICIES).await?;
+        let written = async {
+            for (name, want, fields) in writing {
+                management.put_policy(&name, &want).await?;
+                match fields {
+                    None => self.applied.created.push(format!("policy {name}")),
+                    Some(fields) => {
+                        self.applied
+                            .repaired
+                            .push(format!("policy {name}: {}", fields.join(", ")));
                     }
                 }
             }
+            Ok(())
         }
-        Ok(())
+        .await;
+        lock.release().await?;
+        written
     }
 
     async fn queues(
@@ -375,7 +389,7 @@ pub(crate) async fn remove(
     removal: Removal,
 ) -> Result<Removed, BrokerError> {
     let live = shared.connection.live()?;
-    let lock = Lock::take(&live, &shared.names).await?;
+    let lock = Lock::take(&live, &shared.names.lock).await?;
     let removed = removing(shared, &live, &lock.channel, spec, removal).await;
     lock.release().await?;
     removed
@@ -455,9 +469,16 @@ async fn removing(
         }
         return Ok(removed);
     }
-    for (name, _) in topology::policies(names, spec) {
-        shared.connection.management.delete_policy(&name).await?;
+    let lock = Lock::take(live, POLICIES).await?;
+    let deleted = async {
+        for (name, _) in topology::policies(names, spec) {
+            shared.connection.management.delete_policy(&name).await?;
+        }
+        Ok(())
     }
+    .await;
+    lock.release().await?;
+    deleted?;
     delete(live, channel, &names.state).await?;
     Ok(removed)
 }
