@@ -82,6 +82,7 @@ async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64) -> Result<(), Failure> 
                 accepted_at: SystemClock.now(),
                 headers: Headers::new(),
                 body: body.clone(),
+                group: None,
             };
             queue.publish(Publication {
                 message,

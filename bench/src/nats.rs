@@ -7,8 +7,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use weir_broker::{QueueSpec, SystemClock, Transport};
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
-    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig,
+    ObjectConfig, Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -74,6 +74,7 @@ impl Site {
             replicas: 1,
             capacity: 100_000_000,
             dead_letter_retention_seconds: 86_400,
+            fifo: None,
         };
         let spec = QueueSpec {
             object: object.clone(),
@@ -154,7 +155,9 @@ fn intake(dedup: bool) -> IntakeConfig {
             by: DeduplicateBy::Header,
             header: Some("webhook-id".into()),
             window_seconds: 300,
+            scope: DeduplicateScope::Queue,
         }),
+        group: None,
         delay_seconds: 0,
         publish_api: false,
     }
@@ -178,6 +181,7 @@ fn consumer(port: u16, slots: u32) -> ConsumerConfig {
             max_age_seconds: 345_600,
             permanent_statuses: vec![400],
         },
+        when_exhausted: WhenExhausted::DeadLetter,
         paused: false,
     }
 }

@@ -7,20 +7,25 @@
 
 pub mod clock;
 pub mod error;
+pub mod fifo;
 pub mod memory;
 pub mod nats;
 pub mod queue;
 pub mod rabbitmq;
+pub mod redrive;
 mod task;
 pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BrokerError;
+pub use fifo::{
+    FifoQueue, GroupCounts, HeldGroup, Hold, Turn, TurnConsumer, TurnLease, TurnMessage,
+};
 pub use memory::MemoryBroker;
 pub use nats::NatsTransport;
 pub use queue::{
-    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 pub use rabbitmq::RabbitTransport;
 pub use transport::{Applied, QueueSpec, Removal, Removed, Server, Transport, connect};

@@ -4,8 +4,10 @@
 //! use `tokio::time`, so that tests can pause them. It never stores more than the capacity of a
 //! queue and never starts a task. The rules are in `state`; the conformance suite runs against it.
 
+mod lanes;
 mod queue;
 mod state;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -151,6 +153,9 @@ impl Transport for MemoryBroker {
                         owner: format!("{} with uid {}", queue.object, state.owner),
                     });
                 }
+                Some(state) if state.config.fifo.is_some() != queue.config.fifo.is_some() => {
+                    return Err(crate::fifo::other_kind(&stream));
+                }
                 Some(state) => {
                     let mut differing = differing(&state.config, &queue.config);
                     if state.orphaned || state.owner != queue.uid {
@@ -212,6 +217,7 @@ impl Transport for MemoryBroker {
             shared: Arc::clone(&self.shared),
             slot: self.shared.slot(&queue.object),
             names: QueueNames::of(&queue.object),
+            fifo: queue.config.fifo.is_some(),
         })
     }
 
@@ -232,6 +238,7 @@ fn differing(have: &QueueConfig, want: &QueueConfig) -> Vec<&'static str> {
             "deadLetterRetentionSeconds",
             have.dead_letter_retention_seconds != want.dead_letter_retention_seconds,
         ),
+        ("fifo", have.fifo != want.fifo),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -16,13 +16,17 @@ mod codec;
 mod commit;
 mod connection;
 mod consume;
+mod fifo;
 mod group;
 mod keys;
+mod letters;
 mod permit;
 mod pull;
 mod queue;
 mod read;
+mod receipt;
 mod recent;
+mod record;
 mod redelivery;
 mod settle;
 mod topology;
@@ -41,6 +45,7 @@ use weir_core::config::BusConfig;
 use self::api::{AccountInfo, Failure};
 use self::codec::RESERVE;
 use self::connection::Connection;
+use self::fifo::Fifo;
 pub(crate) use self::keys::{Claim, KeyStore};
 use self::queue::{NatsQueue, Shared};
 use self::topology::Names;
@@ -151,10 +156,16 @@ impl Transport for NatsTransport {
         let lease = Duration::from_secs(u64::from(queue.config.lease_seconds.max(1)));
         let outstanding = u64::from(queue.config.limit) * u64::from(queue.config.batch_max.max(1));
         let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
+        let fifo = queue.config.fifo.as_ref().map(|_| {
+            let fifo = Fifo::new(Arc::clone(&shared), &queue.config);
+            Arc::new(fifo)
+        });
         Arc::new(NatsQueue {
             shared,
             lease,
             outstanding,
+            kept: Duration::from_secs(queue.config.dead_letter_retention_seconds),
+            fifo,
         })
     }
 

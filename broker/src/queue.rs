@@ -22,16 +22,22 @@
 //! 9. **Dead letter before acknowledgement**: the dead letter is stored before the message leaves the
 //!    queue, once per message however often the operation is repeated.
 //! 10. **Looking does not consume**: [`WorkQueue::peek`] and the dead-letter readers change nothing.
+//! 11. **Records change one at a time**: of all [`WorkQueue::put_record`] that expect the same version
+//!     exactly one succeeds, and what it wrote survives whatever the messages survive.
+//! 12. **A letter is stored once**: [`WorkQueue::store_dead_letter`] may be repeated, and never
+//!     replaces a later death of the same message.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::message::Message;
 
 use crate::error::BrokerError;
+use crate::fifo::FifoQueue;
 
 /// A message to be stored.
 #[derive(Clone, Debug)]
@@ -99,6 +105,15 @@ pub struct Page<T> {
     pub next: Option<u64>,
 }
 
+/// A small document kept beside the messages of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was written.
+    pub body: Bytes,
+    /// Grows with every write; pass it as `expected` to replace exactly this.
+    pub version: u64,
+}
+
 /// A work queue. See the module for what is guaranteed.
 #[async_trait]
 pub trait WorkQueue: Send + Sync + 'static {
@@ -106,7 +121,16 @@ pub trait WorkQueue: Send + Sync + 'static {
     /// must not store it twice.
     async fn publish(&self, publication: Publication) -> Result<Published, BrokerError>;
 
-    /// Starts to consume. The topology must exist.
+    /// The turns of a queue whose configuration says `fifo`. `Unsupported` on a transport that has none,
+    /// `Refused` on a queue that is not a FIFO queue.
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        Err(BrokerError::Unsupported {
+            server: "this transport".to_owned(),
+            why: "it has no FIFO queues; use a bus that has them".to_owned(),
+        })
+    }
+
+    /// Starts to consume. The topology must exist. `Refused` on a FIFO queue, which is consumed by turns.
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError>;
 
     /// Waits for one of the `limit` permits to make a batched call. Only for queues with
@@ -138,9 +162,92 @@ pub trait WorkQueue: Send + Sync + 'static {
     /// position of its own and stays.
     async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError>;
 
+    /// How long dead letters are kept.
+    fn dead_letters_kept(&self) -> Duration;
+
+    /// Position of the last dead letter, or one behind it; `None` when there never was one.
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        let (mut after, mut last) = (None, None);
+        loop {
+            let page = self.dead_letters(after, 100).await?;
+            last = page.items.last().map(|item| item.position).or(last);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(last),
+            }
+        }
+    }
+
+    /// Stores a letter that was read earlier, perhaps elsewhere. False, with nothing stored, where
+    /// this message has a letter of the same or a later time.
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        let _ = letter;
+        Err(lacking("storing dead letters again"))
+    }
+
+    /// Removes every dead letter at or before `through`. Answers how many there were.
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        let mut purged = 0;
+        loop {
+            let page = self.dead_letters(None, 100).await?;
+            for stored in &page.items {
+                if stored.position > through {
+                    return Ok(purged);
+                }
+                purged += u64::from(self.remove_dead_letter(stored.position).await?);
+            }
+            if page.next.is_none() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// A record of this queue.
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        let _ = name;
+        Err(lacking("records"))
+    }
+
+    /// Writes a record where its version is `expected` (0: there is none), and answers its new
+    /// version; `None`, with nothing written, where it is another. Kept for `kept` after the last
+    /// write, at least. May be repeated after an error.
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        let _ = (name, expected, body, kept);
+        Err(lacking("records"))
+    }
+
     /// Largest [`Message::wire_len`] that can be stored *and* later dead-lettered with its envelope,
     /// bytes. Known after the first connection; before, a safe guess.
     fn max_message_bytes(&self) -> usize;
+}
+
+/// The records that a queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordName {
+    /// [`weir_core::redrive::Redrives`] of its dead letters.
+    Redrives,
+}
+
+impl RecordName {
+    /// The name as brokers have it, one token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redrives => "redrives",
+        }
+    }
+}
+
+fn lacking(what: &str) -> BrokerError {
+    BrokerError::Unsupported {
+        server: "this broker".to_owned(),
+        why: format!("it has no {what}; use a NATS bus for what needs them"),
+    }
 }
 
 /// One consumer of a queue: pulls only what was asked for, buffers nothing that nobody waits for.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are help texts")]
 
+pub mod filter;
+pub mod sm;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -28,11 +31,20 @@ pub enum Command {
     Run(Run),
     /// Send one message and print its id.
     Send(Send),
-    /// Look at dead letters: messages that were given up, kept whole with the reason.
+    /// Look at dead letters, move them, throw them away: messages that were given up, kept whole with the reason.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Look at the groups of an ordered queue, and let those go on that wait for you.
+    #[command(subcommand)]
+    Groups(Groups),
     /// Check manifests without a cluster: schema, rules, references.
     Lint(Lint),
+    /// Try event patterns and filter policies on events.
+    #[command(subcommand)]
+    Filter(filter::Filter),
+    /// Try and check state machines (Amazon States Language).
+    #[command(subcommand)]
+    Sm(sm::StateMachines),
     /// Print versions: this program, and the runtime it can reach.
     Version(Version),
     /// Print a completion script for a shell.
@@ -73,6 +85,27 @@ pub struct Where {
     /// Path of a kubeconfig.
     #[arg(long, value_name = "FILE", help_heading = "Where")]
     pub kubeconfig: Option<PathBuf>,
+    /// Service of the operator, which answers for queues in a cluster.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/SERVICE",
+        env = "WEIR_OPERATOR",
+        default_value = "weir-system/weir-ops",
+        help_heading = "Where"
+    )]
+    pub operator: String,
+    /// Use the rights of this service account of the namespace, for a kubeconfig without a token.
+    #[arg(long, value_name = "NAME", help_heading = "Where")]
+    pub service_account: Option<String>,
+    /// Use the rights of the token in this file (`-`: standard input).
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WEIR_TOKEN_FILE",
+        conflicts_with = "service_account",
+        help_heading = "Where"
+    )]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `weir run`.
@@ -116,7 +149,8 @@ pub struct Run {
 Examples:
   weir send queueconsumer/ledger-rows -d '{\"amount\": 5}'
   weir send webhook/payments -f event.json --sign-with whsec_...
-  weir send qc/ledger-rows -n shop -d '{}' --header idempotency-key=row-7")]
+  weir send qc/ledger-rows -n shop -d '{}' --header idempotency-key=row-7
+  weir send fifo/transfers --group acc-7 -d '{\"amount\": 5}'")]
 pub struct Send {
     /// KIND/NAME, such as webhook/payments.
     pub object: String,
@@ -135,6 +169,9 @@ pub struct Send {
     /// Deliver it not before so many seconds (queues).
     #[arg(long, value_name = "SECONDS")]
     pub delay: Option<u32>,
+    /// Its group: messages of one group are handled in order (FifoConsumer).
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// Sign with this key, by the scheme of --scheme. `env:NAME` and `file:PATH` keep it off the command line.
     #[arg(long, value_name = "KEY")]
     pub sign_with: Option<String>,
@@ -155,13 +192,66 @@ pub struct Send {
     pub place: Where,
 }
 
+/// `weir groups`.
+#[derive(Debug, Subcommand)]
+pub enum Groups {
+    /// Count groups, and list those that were blocked or given up as a whole.
+    List(GroupsList),
+    /// Let a held group go on: a blocked one with the message that failed, another with what comes next.
+    Release(GroupOf),
+    /// Put the dead letters of a group back in front of it, in their order, and let it go on.
+    Redrive(GroupOf),
+}
+
+/// `weir groups list`.
+#[derive(Debug, Args)]
+pub struct GroupsList {
+    /// KIND/NAME, such as fifoconsumer/transfers.
+    pub object: String,
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir groups release` and `redrive`.
+#[derive(Debug, Args)]
+pub struct GroupOf {
+    /// KIND/NAME, such as fifoconsumer/transfers.
+    pub object: String,
+    /// The group; '' is that of messages without one.
+    pub group: String,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
 /// `weir dlq`.
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
-    /// List dead letters, oldest first.
+    /// List dead letters, oldest first, or count them.
     List(DlqList),
+    /// Look at the oldest dead letters with their bodies.
+    Peek(DlqPeek),
     /// Show one dead letter: why it was given up, its headers and its body.
     Show(DlqShow),
+    /// Publish dead letters again: with their ids, in order, each once.
+    Redrive(DlqRedrive),
+    /// Say how far a redrive is.
+    RedriveStatus(DlqStatus),
+    /// End a redrive. What it has published stays published.
+    RedriveCancel(DlqCancel),
+    /// Throw dead letters away.
+    Purge(DlqPurge),
+    /// Write dead letters to a file, one JSON document a line.
+    Export(DlqExport),
+    /// Store dead letters from a file that `export` wrote. What is there is not stored twice.
+    Import(DlqImport),
 }
 
 /// How dead letters are counted.
@@ -175,16 +265,52 @@ pub enum By {
     Type,
 }
 
+/// Which dead letters.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Which {
+    /// Only what matches: key=value, joined by commas. Keys: reason, status (500, 5xx, -), type
+    /// (com.example.*), id, failedAfter, failedBefore (2026-01-31T12:00:00Z).
+    #[arg(long = "where", value_name = "FILTER")]
+    pub filter: Option<String>,
+}
+
 /// `weir dlq list`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir dlq list
+  weir dlq list webhook/payments --by reason
+  weir dlq list webhook/payments --where 'status=5xx,failedAfter=2026-01-31'")]
 pub struct DlqList {
     /// KIND/NAME, such as webhook/payments; all objects without it.
     pub object: Option<String>,
     /// Count them instead.
     #[arg(long, value_enum)]
     pub by: Option<By>,
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
     /// Most that are listed.
     #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq peek`.
+#[derive(Debug, Args)]
+pub struct DlqPeek {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// How many.
+    #[arg(long, default_value_t = 10)]
     pub limit: usize,
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t)]
@@ -197,11 +323,141 @@ pub struct DlqList {
 /// `weir dlq show`.
 #[derive(Debug, Args)]
 pub struct DlqShow {
+    /// KIND/NAME, such as webhook/payments. Without it every object is searched.
+    #[arg(value_name = "[KIND/NAME] ID", num_args = 1..=2, required = true)]
+    pub what: Vec<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq redrive`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir dlq redrive webhook/payments --dry-run
+  weir dlq redrive webhook/payments --where reason=MaxAttempts --rate 20
+  weir dlq redrive webhook/payments --id 01a20b7e-f8c3-730a-bf32-55383d3a81d9 --edit
+  weir dlq redrive webhook/payments --to queueconsumer/by-hand
+
+A redrive handles the letters that are there when it begins. It goes on when this command ends, and after
+a kill of whatever runs it; see redrive-status and redrive-cancel.")]
+pub struct DlqRedrive {
     /// KIND/NAME, such as webhook/payments.
     pub object: String,
-    /// Id of the message, from `weir dlq list`.
-    pub id: String,
+    /// Only this message; may repeat.
+    #[arg(long = "id", value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// Most messages a second, 1 to 5000 [default: as many as the broker takes].
+    #[arg(long, value_name = "PER SECOND")]
+    pub rate: Option<u32>,
+    /// Publish them to this object of the same namespace instead.
+    #[arg(long, value_name = "KIND/NAME")]
+    pub to: Option<String>,
+    /// Change the body in $VISUAL or $EDITOR first. Needs one --id.
+    #[arg(long, conflicts_with_all = ["dry_run", "body"])]
+    pub edit: bool,
+    /// Publish with the body in this file (`-`: standard input). Needs one --id.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub body: Option<PathBuf>,
+    /// Only say what would be moved.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait until it has ended.
+    #[arg(long)]
+    pub no_wait: bool,
     /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq redrive-status`.
+#[derive(Debug, Args)]
+pub struct DlqStatus {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// Id of a redrive; without it the last ten are listed.
+    pub id: Option<String>,
+    /// Wait until the newest one has ended.
+    #[arg(short, long, conflicts_with = "id")]
+    pub watch: bool,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq redrive-cancel`.
+#[derive(Debug, Args)]
+pub struct DlqCancel {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// Id of a redrive [default: the newest].
+    pub id: Option<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq purge`.
+#[derive(Debug, Args)]
+pub struct DlqPurge {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// Yes, throw them away.
+    #[arg(long)]
+    pub yes: bool,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq export`.
+#[derive(Debug, Args)]
+pub struct DlqExport {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// File to write; `-` is standard output.
+    pub file: PathBuf,
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// How to print what was done (on standard error, with `-`).
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// `weir dlq import`.
+#[derive(Debug, Args)]
+pub struct DlqImport {
+    /// KIND/NAME, such as webhook/payments.
+    pub object: String,
+    /// File to read; `-` is standard input.
+    pub file: PathBuf,
+    /// How to print what was done.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
     /// Which runtime.

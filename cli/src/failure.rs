@@ -30,6 +30,20 @@ impl Failure {
         }
     }
 
+    /// What was printed says it all.
+    pub fn silent(code: u8) -> Self {
+        Self {
+            code,
+            message: String::new(),
+            next: None,
+        }
+    }
+
+    /// Whether there is nothing to print.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// An error that speaks for itself.
     pub fn other(why: impl fmt::Display) -> Self {
         Self::new(why.to_string())

@@ -62,6 +62,24 @@ pub fn read(names: &[PathBuf]) -> Result<Vec<File>, Failure> {
     Ok(files)
 }
 
+/// The text of one file, or of standard input for `-`.
+pub fn text(name: &Path) -> Result<String, Failure> {
+    let file = if name == Path::new("-") {
+        read_one(name, std::io::stdin())?
+    } else {
+        open(name)?
+    };
+    Ok(file.text)
+}
+
+/// The value of a flag: as it stands, or for `@FILE` what is in the file.
+pub fn value(given: &str) -> Result<String, Failure> {
+    match given.strip_prefix('@') {
+        Some(file) => text(Path::new(file)),
+        None => Ok(given.to_owned()),
+    }
+}
+
 fn is_manifest(path: &Path) -> bool {
     let extension = path
         .extension()

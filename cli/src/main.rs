@@ -1,6 +1,7 @@
 //! `weir`, also `kubectl-weir`: run manifests on this machine, send messages, read dead letters.
 
 mod args;
+mod batch;
 mod commands;
 mod failure;
 mod files;
@@ -39,7 +40,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{name}: {why}");
+            if !why.is_silent() {
+                eprintln!("{name}: {why}");
+            }
             ExitCode::from(why.code)
         }
     }
@@ -50,7 +53,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => commands::run::run(arguments).await,
         Command::Send(arguments) => commands::send::send(arguments).await,
         Command::Dlq(command) => commands::dlq::dlq(command).await,
+        Command::Groups(command) => commands::groups::groups(command).await,
         Command::Lint(arguments) => commands::lint::lint(&arguments),
+        Command::Filter(command) => commands::filter::filter(&command),
+        Command::Sm(command) => commands::sm::sm(&command),
         Command::Version(arguments) => commands::version::version(arguments).await,
         Command::Completion { shell } => {
             clap_complete::generate(

@@ -1,60 +1,43 @@
-//! The runtime that a command talks to: a `weir run` on this machine, or a namespace's runtime in a cluster,
-//! reached by port-forward so that the caller's own rights in the cluster decide.
+//! The runtime that a command talks to: a `weir run` on this machine, or a cluster.
+//!
+//! In a cluster, messages go to the namespace's runtime by port-forward, and everything about queues
+//! to the operator, which asks the API server whether the caller may (`cluster`).
+
+mod cluster;
+mod local;
 
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, api::ListParams};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weir_core::object::Kind;
+use weir_core::ops::Problem;
 
 use crate::args::Where;
 use crate::failure::Failure;
 
-/// Where `weir run` answers unless told otherwise.
-pub const LOCAL_OPS: &str = "http://127.0.0.1:9401";
-/// Ports of a runtime pod: data, and operations on its loopback.
-const POD_DATA: u16 = 8080;
-const POD_OPS: u16 = 9902;
-/// Largest answer that is read, bytes.
-const ANSWER_LIMIT: usize = 64 << 20;
-const PATIENCE: Duration = Duration::from_secs(15);
+pub use local::{LOCAL_OPS, TokenFile};
 
-/// Which side of a runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Takes messages.
-    Data,
-    /// Tells about them.
-    Ops,
-}
+/// Largest answer that is read at once, bytes.
+const ANSWER_LIMIT: usize = 64 << 20;
+/// How long an answer, or a part of one, may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A runtime that answers.
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Place {
     /// `weir run` on this machine.
-    Local {
-        /// `host:port` of its operations.
-        ops: String,
-    },
-    /// The runtime of a namespace.
-    Cluster {
-        /// Pods of the namespace.
-        pods: Api<Pod>,
-        /// A ready pod of it.
-        pod: String,
-        /// The namespace.
-        namespace: String,
-    },
+    Local(local::Local),
+    /// A namespace of a cluster.
+    Cluster(cluster::Cluster),
 }
 
 /// Whether the program was called as a plugin of kubectl.
@@ -63,6 +46,55 @@ pub fn is_kubectl_plugin() -> bool {
     Path::new(&name)
         .file_name()
         .is_some_and(|n| n.to_string_lossy().starts_with("kubectl-"))
+}
+
+/// A part of an answer, or why there is none.
+type Parts = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// An answer that is read as it comes.
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    body: Parts,
+    /// Carries the connection, where it is ours.
+    driver: JoinSet<()>,
+}
+
+impl Answer {
+    /// The next part of the body.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
+            let frame = frame.map_err(|_| late())?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(why)) => {
+                    return Err(Failure::new(format!("the answer broke off: {why}")));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole body.
+    pub async fn bytes(mut self) -> Result<Bytes, Failure> {
+        let mut all = Vec::new();
+        while let Some(part) = self.next().await? {
+            all.extend_from_slice(&part);
+            if all.len() > ANSWER_LIMIT {
+                return Err(Failure::new("the answer is larger than 64 MiB"));
+            }
+        }
+        Ok(all.into())
+    }
+}
+
+fn late() -> Failure {
+    Failure::new(format!("no answer within {} s", PATIENCE.as_secs()))
 }
 
 impl Place {
@@ -75,168 +107,142 @@ impl Place {
         }
         if !(cluster || is_kubectl_plugin() && place.ops.is_none()) {
             let url = place.ops.as_deref().unwrap_or(LOCAL_OPS);
-            let ops = url
-                .trim_start_matches("http://")
-                .trim_end_matches('/')
-                .to_owned();
-            return Ok(Self::Local { ops });
+            return Ok(Self::Local(local::Local::at(url)));
         }
-        Self::in_cluster(place).await
+        cluster::Cluster::find(place).await.map(Self::Cluster)
     }
 
-    async fn in_cluster(place: &Where) -> Result<Self, Failure> {
-        let options = KubeConfigOptions {
-            context: place.context.clone(),
-            ..Default::default()
-        };
-        let config = match &place.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).map_err(Failure::other)?;
-                kube::Config::from_custom_kubeconfig(file, &options).await
-            }
-            None => kube::Config::from_kubeconfig(&options).await,
-        };
-        let config = config.map_err(|why| {
-            Failure::new(format!("no cluster to talk to: {why}")).next(
-                "name one with --kubeconfig or --context, or start `weir run` and leave them out",
-            )
-        })?;
-        let namespace = place
-            .namespace
-            .clone()
-            .unwrap_or_else(|| config.default_namespace.clone());
-        let client = kube::Client::try_from(config).map_err(Failure::other)?;
-        let pods: Api<Pod> = Api::namespaced(client, &namespace);
-        let wanted = ListParams::default().labels("app.kubernetes.io/name=weir-runtime");
-        let found = tokio::time::timeout(PATIENCE, pods.list(&wanted))
-            .await
-            .map_err(|_| Failure::new("the cluster does not answer").next("try: kubectl get pods"))?
-            .map_err(Failure::other)?;
-        let ready = found
-            .items
-            .into_iter()
-            .find(is_ready)
-            .and_then(|pod| pod.metadata.name);
-        let pod = ready.ok_or_else(|| {
-            Failure::new(format!(
-                "no weir-runtime pod is ready in namespace {namespace}"
-            ))
-            .next(format!(
-                "see: kubectl -n {namespace} get weir; kubectl -n {namespace} get pods"
-            ))
-        })?;
-        Ok(Self::Cluster {
-            pods,
-            pod,
-            namespace,
-        })
+    /// Whether it is a cluster, where asking takes longer.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
     }
 
-    /// One request; answers the status and the body.
-    pub async fn request(
+    /// Sends a message; answers the status and the body.
+    pub async fn send(
         &self,
-        side: Side,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let exchange = async {
+        let answer = match self {
+            Self::Local(local) => {
+                let about: weir_core::ops::ObjectList = self.ops("/v1/objects").await?;
+                local.send(about.listen, request).await?
+            }
+            Self::Cluster(cluster) => cluster.send(request).await?,
+        };
+        let status = answer.status;
+        Ok((status, answer.bytes().await?))
+    }
+
+    /// GET of an operations path.
+    pub async fn ops<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::GET, path, None::<&()>).await
+    }
+
+    /// A request to an operations path with a document.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        document: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let body = match document {
+            Some(document) => serde_json::to_vec(document).map_err(Failure::other)?,
+            None => Vec::new(),
+        };
+        let answer = self.open(method, path, body.into()).await?;
+        let bytes = answer.bytes().await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|why| Failure::new(format!("the server answers something else: {why}")))
+    }
+
+    /// A request to an operations path whose answer is read as it comes. An answer that is not a
+    /// success is a failure with the server's own words.
+    pub async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
+        let opened = async {
             match self {
-                Self::Local { ops } => {
-                    let address = match side {
-                        Side::Ops => ops.clone(),
-                        Side::Data => self.local_data(ops).await?,
-                    };
-                    let stream = TcpStream::connect(&address).await.map_err(|why| {
-                        Failure::new(format!("no `weir run` answers at {address}: {why}")).next(
-                            "start one: weir run -f DIR; or name a namespace of a cluster with -n",
-                        )
-                    })?;
-                    exchange(stream, request).await
-                }
-                Self::Cluster { pods, pod, .. } => {
-                    let port = if side == Side::Data {
-                        POD_DATA
-                    } else {
-                        POD_OPS
-                    };
-                    let mut forward = pods.portforward(pod, &[port]).await.map_err(|why| {
-                        Failure::new(format!("cannot forward a port of pod {pod}: {why}"))
-                            .next("the right `create pods/portforward` in the namespace is needed")
-                    })?;
-                    let stream = forward
-                        .take_stream(port)
-                        .ok_or_else(|| Failure::new("the port-forward has no stream"))?;
-                    exchange(stream, request).await
-                }
+                Self::Local(local) => local.ops(method, path, body).await,
+                Self::Cluster(cluster) => cluster.ops(method, path, body).await,
             }
         };
-        tokio::time::timeout(PATIENCE, exchange)
-            .await
-            .map_err(|_| Failure::new(format!("no answer within {} s", PATIENCE.as_secs())))?
-    }
-
-    /// GET of an operations path; the document, or the runtime's own error.
-    pub async fn ops(&self, path: &str) -> Result<Value, Failure> {
-        let request = Request::get(path)
-            .header("host", "weir")
-            .body(Full::default())
-            .map_err(Failure::other)?;
-        let (status, body) = self.request(Side::Ops, request).await?;
-        let document: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() {
-            return Ok(document);
+        let answer = tokio::time::timeout(PATIENCE, opened).await;
+        let answer = answer.map_err(|_| late())??;
+        if answer.status.is_success() {
+            return Ok(answer);
         }
-        let said = document["message"]
-            .as_str()
-            .unwrap_or("no explanation")
-            .to_owned();
-        Err(Failure::new(format!("{status}: {said}")))
+        let status = answer.status;
+        let body = answer.bytes().await.unwrap_or_default();
+        Err(self.refused(status, &body))
     }
 
-    async fn local_data(&self, ops: &str) -> Result<String, Failure> {
-        let objects = Box::pin(self.ops("/v1/objects")).await?;
-        objects["listen"]
-            .as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::new(format!("the runtime at {ops} does not take messages")))
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => {
+                let failure = Failure::new(format!("{}: {}", status.as_u16(), problem.message));
+                match (self, problem.error.as_str()) {
+                    (Self::Local(local), "Unauthorized") => failure.next(local.about_the_token()),
+                    (_, "RedriveActive") => failure
+                        .next("see it: weir dlq redrive-status KIND/NAME; end it: weir dlq redrive-cancel KIND/NAME"),
+                    _ => failure,
+                }
+            }
+            Err(_) => match self {
+                Self::Local(_) => Failure::new(format!("{status}: no explanation")),
+                Self::Cluster(cluster) => cluster.refused(status, body),
+            },
+        }
     }
 
     /// How people would name it.
     pub fn describe(&self) -> String {
         match self {
-            Self::Local { ops } => format!("weir run at {ops}"),
-            Self::Cluster { namespace, pod, .. } => format!("pod {pod} in namespace {namespace}"),
+            Self::Local(local) => local.describe(),
+            Self::Cluster(cluster) => cluster.describe(),
+        }
+    }
+
+    /// Path of an object in the ops API, with room for parameters: `what` may have its own.
+    pub fn path(&self, kind: Kind, name: &str, what: &str) -> String {
+        let path = format!("/v1/objects/{}/{name}{what}", kind.lower());
+        match self {
+            Self::Local(_) => path,
+            Self::Cluster(cluster) => {
+                let join = if path.contains('?') { '&' } else { '?' };
+                format!("{path}{join}namespace={}", cluster.namespace())
+            }
+        }
+    }
+
+    /// Path of the list of objects.
+    pub fn objects_path(&self) -> String {
+        match self {
+            Self::Local(_) => "/v1/objects".to_owned(),
+            Self::Cluster(cluster) => format!("/v1/objects?namespace={}", cluster.namespace()),
         }
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none()
-        && pod
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_ref())
-            .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
+/// One request on a connection of its own.
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Failure> {
+) -> Result<Answer, Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(Failure::other)?;
     let mut driver = JoinSet::new();
-    driver.spawn(connection);
+    driver.spawn(async move {
+        connection.await.ok();
+    });
     let answer = sender
         .send_request(request)
         .await
         .map_err(|why| Failure::new(format!("the runtime ended the connection: {why}")))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await;
-    let body = body.map_err(|why| Failure::new(format!("cannot read the answer: {why}")))?;
-    Ok((status, body.to_bytes()))
+    let (head, body) = answer.into_parts();
+    Ok(Answer {
+        status: head.status,
+        body: body.map_err(Into::into).boxed_unsync(),
+        driver,
+    })
 }
 
 /// `webhook/payments` in any of a kind's names.
@@ -260,7 +266,7 @@ pub fn parse_object(text: &str) -> Result<(Kind, String), Failure> {
         .next("names are at most 40 lower case letters, digits and `-`"))
 }
 
-/// Any text as one segment of a path.
+/// Any text as one segment of a path, or a value of a parameter.
 pub fn path_segment(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

@@ -18,10 +18,12 @@ mod build;
 mod json;
 mod parse;
 
+pub(crate) use build::attributes_of;
 pub use build::{
     Contract, batch_document, batch_headers, event_headers, event_id, event_identity, is_event,
     plain_headers, wrapped_source, wrapped_type,
 };
+pub(crate) use json::as_json as body_as_json;
 pub use parse::parse;
 
 /// Media type of one event in structured mode.

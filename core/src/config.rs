@@ -53,21 +53,22 @@ pub enum BusConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
     },
-    /// RabbitMQ, 4.0 or newer, with the management plugin.
+    /// RabbitMQ, 4.0 or newer.
     #[serde(rename_all = "camelCase")]
     RabbitMq {
-        /// Mounted file with one or more `amqp://user:password@host:port` or `amqps://` addresses,
-        /// separated by white space: the nodes of one cluster. Read again before every connection.
+        /// Mounted file that holds `amqp://user:password@host:port/vhost`, or `amqps://...`: one address, or
+        /// one for each node of a cluster, separated by white space. Read again before every connection.
         uri_file: String,
-        /// `http://host:15672` or `https://host`: the management API, asked with the same user.
-        management_url: String,
-        /// Virtual host.
-        vhost: String,
-        /// Mounted CA certificate for `amqps://` and `https://`; the system's roots otherwise.
+        /// `http://host:15672`; by default port 15672 of the host in the URI. Asked with the user of the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        management_url: Option<String>,
+        /// Virtual host; by default the one in the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vhost: Option<String>,
+        /// Mounted CA certificate; the system's roots otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
-        /// Where deduplication keys live, which RabbitMQ cannot hold: NATS. Without it nothing is
-        /// deduplicated.
+        /// Where keyed state lives, which RabbitMQ has not: always [`BusConfig::Nats`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<Box<BusConfig>>,
     },
@@ -75,11 +76,77 @@ pub enum BusConfig {
     Memory {},
 }
 
+impl BusConfig {
+    /// The same bus with every path of a mounted file replaced.
+    #[must_use]
+    pub fn with_files(&self, replace: &dyn Fn(&str) -> String) -> Self {
+        let all = |file: &Option<String>| file.as_deref().map(replace);
+        match self {
+            Self::Nats {
+                servers,
+                credentials_file,
+                ca_file,
+            } => Self::Nats {
+                servers: servers.clone(),
+                credentials_file: all(credentials_file),
+                ca_file: all(ca_file),
+            },
+            Self::RabbitMq {
+                uri_file,
+                management_url,
+                vhost,
+                ca_file,
+                state,
+            } => Self::RabbitMq {
+                uri_file: replace(uri_file),
+                management_url: management_url.clone(),
+                vhost: vhost.clone(),
+                ca_file: all(ca_file),
+                state: state
+                    .as_ref()
+                    .map(|state| Box::new(state.with_files(replace))),
+            },
+            Self::Memory {} => Self::Memory {},
+        }
+    }
+
+    /// Every mounted file that it names.
+    pub fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Nats {
+                credentials_file,
+                ca_file,
+                ..
+            } => [credentials_file, ca_file]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+            Self::RabbitMq {
+                uri_file,
+                ca_file,
+                state,
+                ..
+            } => std::iter::once(uri_file.as_str())
+                .chain(ca_file.as_deref())
+                .chain(state.iter().flat_map(|state| state.files()))
+                .collect(),
+            Self::Memory {} => Vec::new(),
+        }
+    }
+
+    /// Whether identities can be remembered: RabbitMQ alone has no keyed state.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Self::RabbitMq { state: None, .. })
+    }
+}
+
 /// The queue of one object: what broker topology is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls.
+    /// Deliveries outstanding over all replicas; 0 delivers nothing. With batches this counts calls; in a
+    /// FIFO queue turns, which is groups at once.
     pub limit: u32,
     /// Most messages of one call; 1 means no batches.
     pub batch_max: u32,
@@ -91,6 +158,18 @@ pub struct QueueConfig {
     pub capacity: u64,
     /// How long dead letters are kept, seconds.
     pub dead_letter_retention_seconds: u64,
+    /// Present where order is kept within groups. A queue is one or the other for its whole life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fifo: Option<FifoConfig>,
+}
+
+/// What a queue that keeps order needs beside a [`QueueConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FifoConfig {
+    /// Shards of the groups, 1 or more, on brokers that keep order by sharding. May be changed at any
+    /// time as far as the transport says so; order never depends on it.
+    pub partitions: u32,
 }
 
 /// How messages come in over HTTP.
@@ -109,6 +188,10 @@ pub struct IntakeConfig {
     /// Deduplication; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<DeduplicateConfig>,
+    /// Where the group of a message comes from that its sender gave none; absent: all such messages
+    /// are one group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupBy>,
     /// Delay of every message that does not ask for its own, seconds.
     #[serde(default)]
     pub delay_seconds: u32,
@@ -199,6 +282,42 @@ pub struct DeduplicateConfig {
     pub header: Option<String>,
     /// How long an identity is remembered, seconds.
     pub window_seconds: u32,
+    /// Where an identity counts.
+    #[serde(default, skip_serializing_if = "DeduplicateScope::is_queue")]
+    pub scope: DeduplicateScope,
+}
+
+/// Where the identity of a message counts (aws-semantics 5.3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeduplicateScope {
+    /// In the whole queue: two messages of different groups can be the same.
+    #[default]
+    Queue,
+    /// In the group of the message.
+    Group,
+}
+
+impl DeduplicateScope {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "called by serde")]
+    fn is_queue(&self) -> bool {
+        *self == Self::Queue
+    }
+}
+
+/// Where the group of a message comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum GroupBy {
+    /// A header of the sender's choice.
+    Header {
+        /// Lower case.
+        name: String,
+    },
+    /// A JSONata expression over the event.
+    Expression {
+        /// Without the delimiters `{%` and `%}`.
+        text: String,
+    },
 }
 
 /// Where a message's identity comes from.
@@ -229,6 +348,9 @@ pub struct ConsumerConfig {
     pub batch_window_seconds: u32,
     /// Retries and their end.
     pub retry: RetryConfig,
+    /// What becomes of a group whose first message is given up; only with ordered queues.
+    #[serde(default, skip_serializing_if = "WhenExhausted::is_dead_letter")]
+    pub when_exhausted: WhenExhausted,
     /// Nothing is pulled while true.
     #[serde(default)]
     pub paused: bool,
@@ -280,6 +402,25 @@ pub struct RetryConfig {
     pub max_age_seconds: u64,
     /// Statuses that dead-letter at once.
     pub permanent_statuses: Vec<u16>,
+}
+
+/// What becomes of a group whose first message is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenExhausted {
+    /// The message becomes a dead letter and the group goes on, as on AWS.
+    #[default]
+    DeadLetter,
+    /// The message and everything behind it in its group become dead letters.
+    DeadLetterGroup,
+    /// The group stops, with everything stored, until a human lets it go on.
+    BlockGroup,
+}
+
+impl WhenExhausted {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "called by serde")]
+    fn is_dead_letter(&self) -> bool {
+        *self == Self::DeadLetter
+    }
 }
 
 /// Why a document cannot be used.

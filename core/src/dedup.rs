@@ -7,7 +7,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::cloudevents::event_identity;
-use crate::config::{DeduplicateBy, DeduplicateConfig};
+use crate::config::{DeduplicateBy, DeduplicateConfig, DeduplicateScope};
 use crate::encoding::hex;
 use crate::message::Headers;
 
@@ -105,6 +105,17 @@ pub fn identity(
     Ok(Some(identity))
 }
 
+/// The identity as it is remembered: with [`DeduplicateScope::Group`] and a `group` it counts in that
+/// group alone, and with [`DeduplicateScope::Queue`] in the whole queue (aws-semantics 5.3.3). A change
+/// of the scope takes effect for later messages: identities of different scopes never collide.
+pub fn scoped(identity: String, scope: DeduplicateScope, group: Option<&str>) -> String {
+    match (scope, group) {
+        // A group has no spaces, so this can be read in one way only.
+        (DeduplicateScope::Group, Some(group)) => format!("group:{group} {identity}"),
+        _ => identity,
+    }
+}
+
 /// The only value of a header that is not empty, with its origin in front.
 fn value(headers: &Headers, header: &str, origin: &str) -> Result<Option<String>, MissingIdentity> {
     let mut values = headers.get_all(header);
@@ -152,6 +163,7 @@ mod tests {
             by,
             header,
             window_seconds: 300,
+            scope: DeduplicateScope::Queue,
         }
     }
 
@@ -175,6 +187,17 @@ mod tests {
     #[test]
     fn without_deduplication_nothing_has_an_identity() {
         assert_eq!(identity(None, &Headers::new(), b""), Ok(None));
+    }
+
+    #[test]
+    fn an_identity_of_a_group_is_another_in_each_group() {
+        use DeduplicateScope::{Group, Queue};
+        let scoped = |id: &str, scope, group| scoped(id.to_owned(), scope, Some(group));
+        assert_eq!(scoped("key:k", Queue, "a"), scoped("key:k", Queue, "b"));
+        assert_ne!(scoped("key:k", Group, "a"), scoped("key:k", Group, "b"));
+        assert_eq!(scoped("key:k", Group, "a"), scoped("key:k", Group, "a"));
+        assert_ne!(scoped("key:k", Group, "a"), scoped("key:k", Queue, "a"));
+        assert_eq!(super::scoped("key:k".to_owned(), Group, None), "key:k");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! `weir-broker` (storage), `weir-sidecar` (HTTP) and `weir-operator` (Kubernetes).
 //!
 //! In the order in which a message meets them: [`headers`] and [`verify`] at the door, [`cloudevents`],
-//! [`publish`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
-//! before a call, [`batch`] and [`decide`] after it, [`retry`] and [`dead_letter`] when it failed.
+//! [`publish`], [`event`], [`group`], [`dedup`], [`ids`] and [`trace`] until it is stored, [`wire`] in the broker, [`gate`]
+//! before a call, [`batch`], [`decide`] and [`fifo`] after it, [`retry`] and [`dead_letter`] when it failed,
+//! [`redrive`] when somebody has mended the reason.
 //! [`config`], [`object`] and [`names`] say what all of that is for.
 #![warn(missing_docs)]
 
@@ -18,14 +19,19 @@ pub mod dead_letter;
 pub mod decide;
 pub mod dedup;
 mod encoding;
+pub mod event;
+pub mod fifo;
 pub mod gate;
+pub mod group;
 pub mod headers;
 pub mod ids;
 pub mod message;
 pub mod names;
 pub mod object;
+pub mod ops;
 pub mod pattern;
 pub mod publish;
+pub mod redrive;
 pub mod retry;
 pub mod trace;
 pub mod verify;

@@ -106,12 +106,17 @@ pub struct Message {
     pub headers: Headers,
     /// What the sender sent, byte for byte.
     pub body: Bytes,
+    /// `weir-group`: in a FIFO queue the messages of one group are handled in the order in which they
+    /// were stored, one turn at a time. Any text; an absent group is the group of the empty name. Stays
+    /// over retries, dead letter and redrive; other queues carry it along and ignore it.
+    pub group: Option<String>,
 }
 
 impl Message {
     /// Bytes that the message takes in a broker as [`wire::encode`] writes it, at most, without the
     /// broker's own framing.
     pub fn wire_len(&self) -> usize {
-        self.body.len() + self.headers.wire_len() + self.id.len() + wire::MOST_OWN_BYTES
+        let group = self.group.as_deref().map_or(0, wire::group_len);
+        self.body.len() + self.headers.wire_len() + self.id.len() + group + wire::MOST_OWN_BYTES
     }
 }

@@ -11,17 +11,20 @@ pub enum Kind {
     Webhook,
     /// Frugal Consumer.
     QueueConsumer,
+    /// Order within groups.
+    FifoConsumer,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 2] = [Self::Webhook, Self::QueueConsumer];
+    pub const ALL: [Self; 3] = [Self::Webhook, Self::QueueConsumer, Self::FifoConsumer];
 
     /// The name of the kind as users write it, `Webhook`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "Webhook",
             Self::QueueConsumer => "QueueConsumer",
+            Self::FifoConsumer => "FifoConsumer",
         }
     }
 
@@ -30,6 +33,7 @@ impl Kind {
         match self {
             Self::Webhook => "webhook",
             Self::QueueConsumer => "queueconsumer",
+            Self::FifoConsumer => "fifoconsumer",
         }
     }
 
@@ -38,6 +42,7 @@ impl Kind {
         match self {
             Self::Webhook => "webhooks",
             Self::QueueConsumer => "queueconsumers",
+            Self::FifoConsumer => "fifoconsumers",
         }
     }
 
@@ -46,6 +51,7 @@ impl Kind {
         match self {
             Self::Webhook => "whk",
             Self::QueueConsumer => "qc",
+            Self::FifoConsumer => "fifo",
         }
     }
 

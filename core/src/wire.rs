@@ -1,6 +1,7 @@
 //! How a message is written into the headers of a broker, the same in every transport.
 //!
-//! `weir-id`, `weir-accepted-at` and `weir-attempts`, then the message's own headers. The body is the
+//! `weir-id`, `weir-accepted-at`, `weir-attempts` and, where there is one, `weir-group`, then the
+//! message's own headers. The body is the
 //! broker's payload, byte for byte.
 //!
 //! Broker headers hold printable ASCII. A value that has anything else, or a space at an end, is
@@ -27,6 +28,8 @@ pub const ID: &str = "weir-id";
 pub const ACCEPTED_AT: &str = "weir-accepted-at";
 /// Header with the attempts that have counted so far.
 pub const ATTEMPTS: &str = "weir-attempts";
+/// Header with [`Message::group`], absent where there is none.
+pub const GROUP: &str = "weir-group";
 
 /// Header with the HTTP method a message came with, where it was not `POST`. Weir's own, but part of
 /// the message: it is kept in [`Message::headers`].
@@ -35,8 +38,13 @@ pub const METHOD: &str = "weir-method";
 /// [`METHOD`] is.
 pub const PATH: &str = "weir-path";
 
-/// Most bytes that the three headers above take, without the id itself.
+/// Most bytes that id, time and attempts take, without the id itself.
 pub(crate) const MOST_OWN_BYTES: usize = 96;
+
+/// Bytes that the header of a group takes.
+pub(crate) fn group_len(group: &str) -> usize {
+    GROUP.len() + encode_value(group).len() + 4
+}
 
 /// Begins an encoded value.
 const MARK: &str = "%%";
@@ -60,11 +68,15 @@ pub fn encode(message: &Message, attempts: u32) -> Vec<(String, String)> {
     let own = own
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
+    let group = message
+        .group
+        .iter()
+        .map(|group| (GROUP.to_owned(), encode_value(group).into_owned()));
     let given = message
         .headers
         .iter()
         .map(|(name, value)| (name.to_owned(), encode_value(value).into_owned()));
-    own.chain(given).collect()
+    own.chain(group).chain(given).collect()
 }
 
 /// Reads a message from the headers and the payload of a broker.
@@ -79,7 +91,7 @@ pub fn decode<'a>(
     fallback_id: &str,
     fallback_time: Timestamp,
 ) -> Stored {
-    let (mut id, mut accepted_at, mut attempts) = (None, None, None);
+    let (mut id, mut accepted_at, mut attempts, mut group) = (None, None, None, None);
     let mut kept = Headers::new();
     for (name, value) in headers {
         let name = name.to_ascii_lowercase();
@@ -87,6 +99,7 @@ pub fn decode<'a>(
             ID => id = id.or_else(|| ids::is_valid(value).then(|| value.to_owned())),
             ACCEPTED_AT => accepted_at = accepted_at.or_else(|| value.parse().ok()),
             ATTEMPTS => attempts = attempts.or_else(|| value.parse().ok()),
+            GROUP => group = group.or_else(|| Some(decode_text(value))),
             METHOD | PATH => kept.append(&name, decode_value(value)),
             _ if is_reserved(&name) || name.is_empty() => {}
             _ => kept.append(&percent_encode(&name, is_token_byte), decode_value(value)),
@@ -97,6 +110,7 @@ pub fn decode<'a>(
         accepted_at: accepted_at.unwrap_or(fallback_time),
         headers: kept,
         body,
+        group,
     };
     Stored {
         message,
@@ -141,6 +155,13 @@ pub fn decode_dead_letter<'a>(
 /// True for names that never come from outside.
 pub fn is_reserved(lower_case_name: &str) -> bool {
     lower_case_name.starts_with("weir-") || lower_case_name.starts_with("nats-")
+}
+
+/// Whether a message may have this header as it is: a lower-case name, characters that stand for
+/// bytes of an HTTP header.
+pub(crate) fn is_header(name: &str, value: &str) -> bool {
+    let is_name = |byte: u8| is_token_byte(byte) && !byte.is_ascii_uppercase();
+    !name.is_empty() && name.bytes().all(is_name) && value.chars().all(is_header_char)
 }
 
 /// RFC 3339 in UTC, with milliseconds, or finer where the time is finer.

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, HmacConfig, HmacEncoding,
-    HmacPayload, IntakeConfig, ObjectConfig, ParseConfigError, Protocol, QueueConfig, RetryConfig,
-    SignatureScheme, TargetConfig, VERSION, VerifyConfig,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, GroupBy,
+    HmacConfig, HmacEncoding, HmacPayload, IntakeConfig, ObjectConfig, ParseConfigError, Protocol,
+    QueueConfig, RetryConfig, SignatureScheme, TargetConfig, VERSION, VerifyConfig, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -47,7 +47,7 @@ fn a_rabbitmq_bus_is_written_as_it_was_when_it_came() {
     let text = r#"{"rabbitMq":{"uriFile":"/etc/weir/bus/uri","managementUrl":"http://rabbitmq:15672","vhost":"/","caFile":"/etc/weir/bus/ca.crt","state":{"nats":{"servers":["nats://nats:4222"]}}}}"#;
     let bus: BusConfig = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_string(&bus).unwrap(), text);
-    let least = r#"{"rabbitMq":{"uriFile":"/u","managementUrl":"http://r:15672","vhost":"shop"}}"#;
+    let least = r#"{"rabbitMq":{"uriFile":"/u"}}"#;
     let bus: BusConfig = serde_json::from_str(least).unwrap();
     assert_eq!(serde_json::to_string(&bus).unwrap(), least);
 }
@@ -72,13 +72,42 @@ fn what_version_1_left_out_has_the_value_it_had_then() {
     let intake = config.intake.as_ref().unwrap();
     assert_eq!((intake.delay_seconds, &intake.deduplicate), (0, &None));
     assert_eq!(intake.verify.as_ref().unwrap().hmac, None);
+    assert_eq!(intake.group, None);
     let consumer = config.consumer.as_ref().unwrap();
+    assert_eq!(consumer.when_exhausted, WhenExhausted::DeadLetter);
     assert_eq!((consumer.batch_window_seconds, consumer.paused), (0, false));
     assert_eq!(config.bus, BusConfig::Memory {});
     assert!(
         !config.to_json().contains("null"),
         "what is absent is left out"
     );
+}
+
+#[test]
+fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
+    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","caFile":"/a/ca","state":
+        {"nats":{"servers":["nats://n:4222"],"credentialsFile":"/a/creds"}}}}"#;
+    let bus: BusConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(bus.files(), ["/a/uri", "/a/ca", "/a/creds"]);
+    let moved = bus.with_files(&|file| file.replace("/a/", "/b/"));
+    assert_eq!(moved.files(), ["/b/uri", "/b/ca", "/b/creds"]);
+    let again: BusConfig = serde_json::from_str(&serde_json::to_string(&bus).unwrap()).unwrap();
+    assert_eq!(again, bus);
+    assert!(bus.remembers());
+    let BusConfig::RabbitMq {
+        uri_file, ca_file, ..
+    } = bus
+    else {
+        panic!("read as {bus:?}");
+    };
+    let alone = BusConfig::RabbitMq {
+        uri_file,
+        management_url: None,
+        vhost: None,
+        ca_file,
+        state: None,
+    };
+    assert!(!alone.remembers());
 }
 
 #[test]
@@ -159,8 +188,8 @@ fn bus() -> impl Strategy<Value = BusConfig> {
         }),
         (
             text(),
-            text(),
-            text(),
+            prop::option::of(text()),
+            prop::option::of(text()),
             prop::option::of(text()),
             any::<bool>()
         )
@@ -185,6 +214,7 @@ fn queue() -> impl Strategy<Value = QueueConfig> {
             replicas: numbers[3],
             capacity,
             dead_letter_retention_seconds: retention,
+            fifo: None,
         }
     })
 }
@@ -221,17 +251,30 @@ fn deduplicate() -> impl Strategy<Value = DeduplicateConfig> {
         DeduplicateBy::ContentHash,
         DeduplicateBy::Header,
     ]);
-    (by, prop::option::of(text()), any::<u32>()).prop_map(|(by, header, window_seconds)| {
-        DeduplicateConfig {
+    let scope = prop::sample::select(vec![DeduplicateScope::Queue, DeduplicateScope::Group]);
+    (by, prop::option::of(text()), any::<u32>(), scope).prop_map(
+        |(by, header, window_seconds, scope)| DeduplicateConfig {
             by,
             header,
             window_seconds,
-        }
-    })
+            scope,
+        },
+    )
+}
+
+fn group() -> impl Strategy<Value = GroupBy> {
+    prop_oneof![
+        text().prop_map(|name| GroupBy::Header { name }),
+        text().prop_map(|text| GroupBy::Expression { text }),
+    ]
 }
 
 fn intake() -> impl Strategy<Value = IntakeConfig> {
-    let checks = (prop::option::of(verify()), prop::option::of(deduplicate()));
+    let checks = (
+        prop::option::of(verify()),
+        prop::option::of(deduplicate()),
+        prop::option::of(group()),
+    );
     let numbers = (any::<u64>(), any::<u16>(), any::<u32>());
     (
         prop::collection::vec(text(), 0..3),
@@ -243,7 +286,7 @@ fn intake() -> impl Strategy<Value = IntakeConfig> {
             |(
                 methods,
                 (max_body_bytes, status, delay_seconds),
-                (verify, deduplicate),
+                (verify, deduplicate, group),
                 publish_api,
             )| {
                 IntakeConfig {
@@ -252,6 +295,7 @@ fn intake() -> impl Strategy<Value = IntakeConfig> {
                     status,
                     verify,
                     deduplicate,
+                    group,
                     delay_seconds,
                     publish_api,
                 }
@@ -284,14 +328,21 @@ fn consumer() -> impl Strategy<Value = ConsumerConfig> {
         }),
     ];
     let protocol = prop::sample::select(vec![Protocol::CloudEvents, Protocol::Http]);
-    (target, protocol, any::<[u32; 3]>(), retry(), any::<bool>()).prop_map(
-        |(target, protocol, numbers, retry, paused)| ConsumerConfig {
+    let ends = prop::sample::select(vec![
+        WhenExhausted::DeadLetter,
+        WhenExhausted::DeadLetterGroup,
+        WhenExhausted::BlockGroup,
+    ]);
+    let numbers = any::<[u32; 3]>();
+    (target, protocol, numbers, retry(), ends, any::<bool>()).prop_map(
+        |(target, protocol, numbers, retry, when_exhausted, paused)| ConsumerConfig {
             target,
             protocol,
             timeout_seconds: numbers[0],
             per_replica: numbers[1],
             batch_window_seconds: numbers[2],
             retry,
+            when_exhausted,
             paused,
         },
     )

@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::core::crd::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::{MessageBus, QueueConsumer, Webhook};
+use crate::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 /// A printer column: title, type, path, priority. Priority 1 is shown with `-o wide` only.
 pub type Column = (&'static str, &'static str, &'static str, i32);
@@ -30,6 +30,25 @@ pub const fn consumer_columns() -> &'static [Column] {
         ("Dead", "integer", ".status.deadLetters", 0),
         ("Limit", "integer", ".spec.concurrency.max", 0),
         ("URL", "string", ".status.url", 0),
+        ("Reason", "string", REASON, 1),
+        ("Message", "string", MESSAGE, 1),
+        ("Handler", "string", ".status.handlerRef", 1),
+        ("Replicas", "integer", ".status.replicas", 1),
+        ("Oldest", "integer", ".status.oldestSeconds", 1),
+        ("Paused", "boolean", ".spec.paused", 1),
+    ]
+}
+
+/// Columns of kinds that handle messages in order.
+pub const fn ordered_columns() -> &'static [Column] {
+    &[
+        ("Ready", "string", READY, 0),
+        ("Backlog", "integer", ".status.backlog", 0),
+        ("Groups", "integer", ".status.groups", 0),
+        ("Blocked", "integer", ".status.blockedGroups", 0),
+        ("Dead", "integer", ".status.deadLetters", 0),
+        ("Limit", "integer", ".spec.concurrency.max", 1),
+        ("URL", "string", ".status.url", 1),
         ("Reason", "string", REASON, 1),
         ("Message", "string", MESSAGE, 1),
         ("Handler", "string", ".status.handlerRef", 1),
@@ -68,6 +87,7 @@ pub trait Kind: CustomResourceExt {
 /// All definitions, ordered by name.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
     vec![
+        FifoConsumer::definition(),
         MessageBus::definition(),
         QueueConsumer::definition(),
         Webhook::definition(),

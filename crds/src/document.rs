@@ -4,12 +4,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{GROUP, MessageBus, QueueConsumer, VERSION, Webhook};
+use crate::{FifoConsumer, GROUP, MessageBus, QueueConsumer, VERSION, Webhook};
 
 /// An object of a manifest.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Document {
+    /// An ordered queue with a handler.
+    FifoConsumer(Box<FifoConsumer>),
     /// A bus.
     MessageBus(Box<MessageBus>),
     /// A queue with a handler.
@@ -21,14 +23,13 @@ pub enum Document {
 }
 
 /// The kinds that [`Document`] knows, by name.
-pub const KINDS: [&str; 3] = ["MessageBus", "QueueConsumer", "Webhook"];
+pub const KINDS: [&str; 4] = ["FifoConsumer", "MessageBus", "QueueConsumer", "Webhook"];
 
 /// Kinds of the group that this version does not have yet.
-pub const LATER_KINDS: [&str; 11] = [
+pub const LATER_KINDS: [&str; 10] = [
     "CircuitBreaker",
     "EventTrigger",
     "FanOut",
-    "FifoConsumer",
     "Function",
     "HttpApi",
     "Notifier",
@@ -53,6 +54,7 @@ impl Document {
             return Ok(Self::Other(Box::new(value)));
         };
         match (version, text("kind")) {
+            (VERSION, "FifoConsumer") => read(value).map(Self::FifoConsumer),
             (VERSION, "MessageBus") => read(value).map(Self::MessageBus),
             (VERSION, "QueueConsumer") => read(value).map(Self::QueueConsumer),
             (VERSION, "Webhook") => read(value).map(Self::Webhook),
@@ -65,6 +67,7 @@ impl Document {
     /// The kind, for example `Webhook`.
     pub fn kind(&self) -> &str {
         match self {
+            Self::FifoConsumer(_) => "FifoConsumer",
             Self::MessageBus(_) => "MessageBus",
             Self::QueueConsumer(_) => "QueueConsumer",
             Self::Webhook(_) => "Webhook",
@@ -75,6 +78,7 @@ impl Document {
     /// `metadata.name`; empty when it is not set.
     pub fn name(&self) -> &str {
         match self {
+            Self::FifoConsumer(object) => object.metadata.name.as_deref().unwrap_or_default(),
             Self::MessageBus(object) => object.metadata.name.as_deref().unwrap_or_default(),
             Self::QueueConsumer(object) => object.metadata.name.as_deref().unwrap_or_default(),
             Self::Webhook(object) => object.metadata.name.as_deref().unwrap_or_default(),
@@ -85,6 +89,7 @@ impl Document {
     /// `metadata.namespace`.
     pub fn namespace(&self) -> Option<&str> {
         match self {
+            Self::FifoConsumer(object) => object.metadata.namespace.as_deref(),
             Self::MessageBus(object) => object.metadata.namespace.as_deref(),
             Self::QueueConsumer(object) => object.metadata.namespace.as_deref(),
             Self::Webhook(object) => object.metadata.namespace.as_deref(),

@@ -1,6 +1,6 @@
 //! The kinds of Weir: what users write, what the API server checks, what the operator reports.
 //!
-//! One module a kind ([`messagebus`], [`webhook`], [`queueconsumer`]); the blocks they share are in
+//! One module a kind ([`messagebus`], [`webhook`], [`queueconsumer`], [`fifoconsumer`]); the blocks they share are in
 //! [`shared`], their status in [`status`], the closed list of condition types, reasons and events in
 //! [`conditions`]. [`all_crds`] gives the definitions as they are installed: always use it rather
 //! than the derived `crd()`, because [`definition`] adds columns and normalises the schemas there.
@@ -14,6 +14,7 @@
 pub mod conditions;
 pub mod definition;
 pub mod document;
+pub mod fifoconsumer;
 pub mod lint;
 pub mod messagebus;
 pub mod queueconsumer;
@@ -24,10 +25,11 @@ pub mod webhook;
 
 pub use definition::{Kind, all_crds};
 pub use document::Document;
+pub use fifoconsumer::{FifoConsumer, FifoConsumerSpec};
 pub use lint::{Linter, Problem, Severity};
 pub use messagebus::{MessageBus, MessageBusSpec, MessageBusStatus};
 pub use queueconsumer::{QueueConsumer, QueueConsumerSpec};
-pub use status::ConsumerStatus;
+pub use status::{ConsumerStatus, OrderedStatus};
 pub use webhook::{Webhook, WebhookSpec};
 
 /// API group of all kinds.

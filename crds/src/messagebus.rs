@@ -4,11 +4,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{self, SERVER, rule, rule_at};
+use crate::rules::{self, ORIGIN, SERVER, rule, rule_at};
 use crate::shared::{KeyRef, Resources};
 pub use crate::status::{BusServer, MessageBusStatus};
 
-/// Where messages live: a NATS server or cluster, with its credentials. The other kinds of the
+/// Where messages live: NATS or RabbitMQ, with the credentials. The other kinds of the
 /// namespace name a bus in `spec.bus`; the one called `default` is used by those that name none.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
@@ -24,13 +24,26 @@ pub use crate::status::{BusServer, MessageBusStatus};
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [rule(
-    "has(self.nats) != has(self.memory)",
-    "exactly one of `nats` and `memory` must be set",
+    "(has(self.nats) ? 1 : 0) + (has(self.rabbitmq) ? 1 : 0) + (has(self.memory) ? 1 : 0) == 1",
+    "exactly one of `nats`, `rabbitmq` and `memory` must be set",
+), rule_at(
+    ".state",
+    "!has(self.state) || has(self.rabbitmq)",
+    "`state` goes with `rabbitmq`: NATS keeps its own; remove `state`",
 )]))]
 pub struct MessageBusSpec {
     /// A NATS server or cluster with JetStream, version 2.12 or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<Nats>,
+
+    /// A RabbitMQ server or cluster, version 4.0 or later. It has no keyed state: what needs it, such
+    /// as `deduplicate`, asks for `state` as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitMq>,
+
+    /// Where keyed state lives when messages live in RabbitMQ. Only with `rabbitmq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
 
     /// Messages in the memory of one process, for `weir run` only. Write `{}`. A cluster refuses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,7 +84,7 @@ pub struct Nats {
 
     /// How the servers' certificates are checked. Unset means by the public authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<NatsTls>,
+    pub tls: Option<BusTls>,
 
     /// Copies of each message: 1, 3 or 5. Default 3. Not more than the cluster has servers; use 1 for
     /// a single server in development.
@@ -80,12 +93,55 @@ pub struct Nats {
     pub replicas: u8,
 }
 
-/// How certificates of NATS servers are checked.
+/// How certificates of servers are checked.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NatsTls {
+pub struct BusTls {
     /// Certificates of the authority, PEM, in a Secret of this namespace. They replace the public ones.
     pub ca_secret: KeyRef,
+}
+
+/// A RabbitMQ server or cluster.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [rule_at(
+    ".replicas",
+    "self.replicas % 2 == 1",
+    "`replicas` must be 1, 3 or 5: an even number survives no more failures than the odd one below it",
+)]))]
+pub struct RabbitMq {
+    /// The URI in a Secret of this namespace, because it holds the password:
+    /// `amqp://user:password@rmq.shop:5672/vhost`, or `amqps://...` to require TLS. `%2F` is the virtual
+    /// host `/`.
+    pub uri_secret: KeyRef,
+
+    /// Address of the management API, for example `http://rmq.shop:15672`. The same user must be
+    /// allowed to manage the virtual host. Unset means port 15672 of the host in the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ORIGIN))]
+    pub management_url: Option<String>,
+
+    /// Virtual host. Unset means the one in the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub vhost: Option<String>,
+
+    /// How the servers' certificates are checked. Unset means by the public authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BusTls>,
+
+    /// Copies of each queue: 1, 3 or 5. Default 3. Not more than the cluster has servers; use 1 for a
+    /// single server in development. Counts for queues that are made later.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: u8,
+}
+
+/// Keyed state beside RabbitMQ.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct State {
+    /// A NATS server or cluster with JetStream, version 2.12 or later.
+    pub nats: Nats,
 }
 
 /// Messages in memory. It has no fields.

@@ -5,10 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{Column, consumer_columns};
-use crate::rules::{self, LABEL, rule, rule_at};
+use crate::rules::{self, LABEL, rule_at};
 use crate::shared::delivery::consumes;
 use crate::shared::{
-    Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, Retry, Scaling, Target,
+    AllowedFrom, Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, Retry,
+    Scaling, Target,
 };
 use crate::status::ConsumerStatus;
 
@@ -100,48 +101,6 @@ pub struct QueueConsumerSpec {
 
 consumes!(QueueConsumerSpec);
 
-/// From which namespaces messages may come. The object's own namespace may always send.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [
-    rule_at(
-        ".names",
-        "self.namespaces != 'Listed' || has(self.names)",
-        "`names` is required with `namespaces: Listed`",
-    ),
-    rule_at(
-        ".names",
-        "self.namespaces == 'Listed' || !has(self.names)",
-        "`names` is only used with `namespaces: Listed`: write that, or remove `names`",
-    ),
-]))]
-pub struct AllowedFrom {
-    /// `Same`: this namespace only. `All`: every namespace. `Listed`: this one and those of `names`.
-    /// Default `Same`.
-    pub namespaces: AllowedNamespaces,
-
-    /// Names of namespaces, with `namespaces: Listed`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(min = 1, max = 256),
-        inner(length(max = 63), regex(pattern = LABEL)),
-        extend("x-kubernetes-list-type" = "set")
-    )]
-    pub names: Vec<String>,
-}
-
-/// From which namespaces messages may come.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum AllowedNamespaces {
-    /// The object's own.
-    #[default]
-    Same,
-    /// Every one.
-    All,
-    /// Its own and the listed ones.
-    Listed,
-}
-
 fn queue_rules() -> Vec<serde_json::Value> {
     let mut rules = rules::consumer_rules();
     rules.push(rule_at(
@@ -166,10 +125,7 @@ impl crate::Kind for QueueConsumer {
 
     fn object_rules() -> Vec<serde_json::Value> {
         let mut rules = rules::object_rules();
-        rules.push(rule(
-            "!has(self.spec.to) || !has(self.spec.to.kind) || !has(self.spec.to.name) || self.spec.to.kind != 'QueueConsumer' || self.spec.to.name != self.metadata.name || has(self.spec.to.__namespace__)",
-            "`spec.to` may not name the object itself: its messages would go round for ever",
-        ));
+        rules.push(rules::not_itself("QueueConsumer"));
         rules
     }
 }

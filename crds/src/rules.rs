@@ -33,8 +33,13 @@ pub const DIRECTORY: &str = r"^(/\.?[A-Za-z0-9_@-][A-Za-z0-9._@-]*)+$";
 pub const IMAGE: &str = r"^[^\s]+$";
 /// URL of a NATS server.
 pub const SERVER: &str = r"^(nats|tls)://[^\s/?#]+$";
+/// Scheme, host and port of an HTTP server.
+pub const ORIGIN: &str = r"^https?://[^\s/?#@]+/?$";
 /// A host name, with or without a wildcard in front.
 pub const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// Where the group of a message comes from: an expression, or `header:` with a name.
+pub const GROUP_BY: &str =
+    r"^\s*(\{%[\s\S]*\S[\s\S]*%\}|header:\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*$";
 /// The name of an environment variable.
 pub const VARIABLE: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 
@@ -60,6 +65,16 @@ pub fn object_rules() -> Vec<Value> {
             "`metadata.name` may not contain a dot: write a DNS label such as `orders-eu`",
         ),
     ]
+}
+
+/// Rule of a kind that others name in `to`: an object may not name itself.
+pub fn not_itself(kind: &str) -> Value {
+    rule(
+        &format!(
+            "!has(self.spec.to) || !has(self.spec.to.kind) || !has(self.spec.to.name) || self.spec.to.kind != '{kind}' || self.spec.to.name != self.metadata.name || has(self.spec.to.__namespace__)"
+        ),
+        "`spec.to` may not name the object itself: its messages would go round for ever",
+    )
 }
 
 /// Rules of a spec that handles messages: `handler`, `to`, `concurrency` and `batch` together.
@@ -98,7 +113,13 @@ pub fn pattern_hint(pattern: &str) -> Option<&'static str> {
         DIRECTORY => "an absolute path without `..` and without `/` at the end, as in `/var/cache`",
         IMAGE => "an image without spaces, as in `registry.example/acme/billing:1.4`",
         SERVER => "a URL as in `nats://nats.nats:4222` or `tls://nats.example.com:4222`",
+        ORIGIN => {
+            "the address of a server as in `http://rmq.shop:15672`, without credentials and path"
+        }
         HOST => "a host name in lower case, as in `hooks.example.com` or `*.example.com`",
+        GROUP_BY => {
+            "a JSONata expression as in `{% data.accountId %}`, or the name of a header as in `header: x-group`"
+        }
         VARIABLE => {
             "letters, digits, `_`, `-` and `.`, not beginning with a digit, as in `LOG_LEVEL`"
         }

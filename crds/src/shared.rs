@@ -1,5 +1,6 @@
 //! Blocks that several kinds share. A block has one meaning everywhere.
 
+pub mod allowed_from;
 pub mod batch;
 pub mod concurrency;
 pub mod dead_letter;
@@ -14,10 +15,11 @@ pub mod scaling;
 pub mod target;
 pub mod volume;
 
-pub use batch::Batch;
+pub use allowed_from::{AllowedFrom, AllowedNamespaces};
+pub use batch::{Batch, OrderedBatch};
 pub use concurrency::Concurrency;
 pub use dead_letter::{DeadLetter, DeletionPolicy};
-pub use dedup::{Deduplicate, DeduplicateBy};
+pub use dedup::{Deduplicate, DeduplicateBy, DeduplicateScope, OrderedDeduplicate};
 pub use delivery::{Consumes, Delivery};
 pub use env::{EnvFrom, EnvSource, EnvVar};
 pub use handler::{Handler, Protocol};

@@ -73,6 +73,26 @@ pub struct ConsumerStatus {
     pub ready_replicas: Option<u32>,
 }
 
+/// Status of a kind that handles messages in order.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderedStatus {
+    /// What every kind that handles messages reports.
+    #[serde(flatten)]
+    pub consumer: ConsumerStatus,
+
+    /// Groups with stored messages, blocked ones included, at least 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = COUNT))]
+    pub groups: Option<u64>,
+
+    /// Groups that stopped after a message could not be handled and wait for a human, at least 0: those
+    /// that `whenExhausted` blocked or gave up as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = COUNT))]
+    pub blocked_groups: Option<u64>,
+}
+
 /// Address of an object in the cluster.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

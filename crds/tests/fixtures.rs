@@ -185,7 +185,12 @@ fn every_bound_has_a_rejected_fixture() {
 #[test]
 fn a_path_is_refused_wherever_a_name_is_expected() {
     // What goes to the user's own program, or is compared with what a sender wrote, may be any text.
-    const FREE: [&str; 9] = [
+    const FREE: [&str; 14] = [
+        "FifoConsumer spec.handler.args",
+        "FifoConsumer spec.handler.command",
+        "FifoConsumer spec.handler.env.value",
+        "FifoConsumer spec.handler.image",
+        "MessageBus spec.rabbitmq.vhost",
         "QueueConsumer spec.handler.args",
         "QueueConsumer spec.handler.command",
         "QueueConsumer spec.handler.env.value",

@@ -3,7 +3,7 @@
 use weir_core::config::BusConfig;
 use weir_crds::MessageBusSpec;
 use weir_crds::conditions::Reason;
-use weir_crds::messagebus::{Nats, Runtime};
+use weir_crds::messagebus::{Nats, RabbitMq, Runtime};
 
 use crate::plan::Rejected;
 use crate::world::{Name, Place, World};
@@ -32,7 +32,7 @@ pub struct Bus {
 /// One key of one Secret, mounted as one file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BusSecret {
-    /// What it is: `credentials` or `ca`.
+    /// What it is: `uri`, `credentials` or `ca`; `state-` before it where it is about the state.
     pub role: &'static str,
     /// Name of the Secret, in the namespace of the pods.
     pub secret: String,
@@ -95,40 +95,77 @@ pub fn choose(wanted: Option<&str>, namespace: &str, world: &World) -> Result<Bu
 
 /// The bus that a `MessageBus` describes.
 pub fn of(name: &Name, spec: &MessageBusSpec) -> Result<Bus, Rejected> {
-    match (&spec.nats, &spec.memory) {
-        (Some(nats), None) => Ok(nats_bus(name, nats, spec.runtime.clone())),
-        (None, Some(_)) => Err(Rejected::new(
+    match (&spec.nats, &spec.rabbitmq, &spec.memory) {
+        (Some(nats), None, None) => {
+            let (config, secrets) = nats_config(name, nats, ["credentials", "ca"]);
+            Ok(Bus {
+                name: name.clone(),
+                config,
+                secrets,
+                replicas: u32::from(nats.replicas),
+                runtime: spec.runtime.clone(),
+            })
+        }
+        (None, Some(rabbitmq), None) => Ok(rabbitmq_bus(name, rabbitmq, spec)),
+        (None, None, Some(_)) => Err(Rejected::new(
             Reason::MemoryInCluster,
             format!(
-                "MessageBus {name} keeps messages in the memory of one process, which only `weir run` can use; write spec.nats instead of spec.memory"
+                "MessageBus {name} keeps messages in the memory of one process, which only `weir run` can use; write spec.nats or spec.rabbitmq instead of spec.memory"
             ),
         )),
         _ => Err(Rejected::new(
             Reason::InvalidSpec,
-            format!("MessageBus {name}: exactly one of spec.nats and spec.memory must be set"),
+            format!(
+                "MessageBus {name}: exactly one of spec.nats, spec.rabbitmq and spec.memory must be set"
+            ),
         )),
     }
 }
 
-fn nats_bus(name: &Name, nats: &Nats, runtime: Runtime) -> Bus {
+fn nats_config(name: &Name, nats: &Nats, roles: [&'static str; 2]) -> (BusConfig, Vec<BusSecret>) {
     let credentials = nats
         .credentials_secret
         .as_ref()
-        .map(|secret| BusSecret::new(name, "credentials", &secret.name, &secret.key));
+        .map(|secret| BusSecret::new(name, roles[0], &secret.name, &secret.key));
     let ca = nats
         .tls
         .as_ref()
+        .map(|tls| BusSecret::new(name, roles[1], &tls.ca_secret.name, &tls.ca_secret.key));
+    let config = BusConfig::Nats {
+        servers: nats.servers.clone(),
+        credentials_file: credentials.as_ref().map(BusSecret::file),
+        ca_file: ca.as_ref().map(BusSecret::file),
+    };
+    (config, credentials.into_iter().chain(ca).collect())
+}
+
+fn rabbitmq_bus(name: &Name, rabbitmq: &RabbitMq, spec: &MessageBusSpec) -> Bus {
+    let secret = &rabbitmq.uri_secret;
+    let uri = BusSecret::new(name, "uri", &secret.name, &secret.key);
+    let ca = rabbitmq
+        .tls
+        .as_ref()
         .map(|tls| BusSecret::new(name, "ca", &tls.ca_secret.name, &tls.ca_secret.key));
+    let (state, state_secrets) = spec
+        .state
+        .as_ref()
+        .map(|state| nats_config(name, &state.nats, ["state-credentials", "state-ca"]))
+        .unzip();
     Bus {
         name: name.clone(),
-        config: BusConfig::Nats {
-            servers: nats.servers.clone(),
-            credentials_file: credentials.as_ref().map(BusSecret::file),
+        config: BusConfig::RabbitMq {
+            uri_file: uri.file(),
+            management_url: rabbitmq.management_url.clone(),
+            vhost: rabbitmq.vhost.clone(),
             ca_file: ca.as_ref().map(BusSecret::file),
+            state: state.map(Box::new),
         },
-        secrets: credentials.into_iter().chain(ca).collect(),
-        replicas: u32::from(nats.replicas),
-        runtime,
+        secrets: std::iter::once(uri)
+            .chain(ca)
+            .chain(state_secrets.into_iter().flatten())
+            .collect(),
+        replicas: u32::from(rabbitmq.replicas),
+        runtime: spec.runtime.clone(),
     }
 }
 

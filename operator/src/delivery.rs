@@ -4,14 +4,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_broker::{QueueSpec, Removal};
 use weir_core::config::{
-    ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig, Protocol,
-    QueueConfig, RetryConfig, TargetConfig, VERSION,
+    ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig, ObjectConfig,
+    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_crds::conditions::Reason;
-use weir_crds::queueconsumer::{AllowedFrom, AllowedNamespaces};
 use weir_crds::shared::{
-    self, Deduplicate, DeletionPolicy, Delivery, Handler, ScalingProvider, Target, TargetKind,
+    self, AllowedFrom, AllowedNamespaces, Deduplicate, DeletionPolicy, Delivery, Handler,
+    ScalingProvider, Target, TargetKind,
 };
 
 use crate::bus::{self, Bus};
@@ -97,6 +97,15 @@ pub fn resolve(
 ) -> Result<Resolved, Rejected> {
     refuse_unsupported(delivery)?;
     let bus = bus::choose(delivery.bus, &identity.key.namespace, world)?;
+    if intake.deduplicate.is_some() && !bus.config.remembers() {
+        return Err(Rejected::new(
+            Reason::Unsupported,
+            format!(
+                "spec.deduplicate: RabbitMQ cannot remember identities; add spec.state (NATS) to MessageBus {}, or remove the field",
+                bus.name
+            ),
+        ));
+    }
     let (target, handler, handler_ref) = match (delivery.handler, delivery.to) {
         (Some(handler), None) => {
             let resolved = resolve_handler(identity, handler, delivery, world)?;
@@ -121,11 +130,12 @@ pub fn resolve(
         identity: identity.clone(),
         queue: QueueConfig {
             limit: delivery.concurrency.max,
-            batch_max: delivery.batch.max_messages,
+            batch_max: delivery.batch_max,
             lease_seconds: LEASE_SECONDS,
             replicas: bus.replicas,
             capacity: CAPACITY,
             dead_letter_retention_seconds: u64::from(delivery.dead_letter.retention_seconds),
+            fifo: None,
         },
         consumer: ConsumerConfig {
             target,
@@ -140,8 +150,9 @@ pub fn resolve(
                 Some(_) => per_replica(delivery),
                 None => delivery.concurrency.max.clamp(1, PER_RUNTIME),
             },
-            batch_window_seconds: delivery.batch.window_seconds,
+            batch_window_seconds: delivery.batch_window_seconds,
             retry: retry(delivery.retry, max_age_seconds),
+            when_exhausted: WhenExhausted::default(),
             paused: delivery.paused,
         },
         bus,
@@ -317,14 +328,14 @@ fn handler_target(handler: &Handler) -> TargetConfig {
 }
 
 /// The queue that a target names, when it is one.
-pub fn target_queue(namespace: &str, to: &Target) -> Option<Name> {
-    match (to.kind, &to.name) {
-        (Some(TargetKind::QueueConsumer), Some(name)) => Some(Name::new(
-            to.namespace.as_deref().unwrap_or(namespace),
-            name,
-        )),
-        _ => None,
-    }
+pub fn target_queue(namespace: &str, to: &Target) -> Option<ObjectKey> {
+    let kind = match to.kind? {
+        TargetKind::QueueConsumer => Kind::QueueConsumer,
+        TargetKind::FifoConsumer => Kind::FifoConsumer,
+        _ => return None,
+    };
+    let namespace = to.namespace.as_deref().unwrap_or(namespace);
+    Some(ObjectKey::new(kind, namespace, to.name.as_ref()?))
 }
 
 /// The URL of a target, and the words for it.
@@ -335,11 +346,13 @@ fn resolve_target(
 ) -> Result<(String, String), Rejected> {
     match (&to.url, to.kind, &to.name) {
         (Some(url), None, None) => Ok((url.clone(), url.clone())),
-        (None, Some(TargetKind::QueueConsumer), Some(_)) => resolve_queue(object, to, world),
+        (None, Some(TargetKind::QueueConsumer | TargetKind::FifoConsumer), Some(_)) => {
+            resolve_queue(object, to, world)
+        }
         (None, Some(kind), Some(_)) => Err(Rejected::new(
             Reason::Unsupported,
             format!(
-                "spec.to.kind: this version of Weir cannot send to a {kind:?}; use a QueueConsumer, or spec.to.url"
+                "spec.to.kind: this version of Weir cannot send to a {kind:?}; use a QueueConsumer, a FifoConsumer, or spec.to.url"
             ),
         )),
         _ => Err(Rejected::new(
@@ -354,41 +367,42 @@ fn resolve_queue(
     to: &Target,
     world: &World,
 ) -> Result<(String, String), Rejected> {
-    let queue = target_queue(&object.namespace, to).expect("the caller looked at kind and name");
-    let key = ObjectKey::new(Kind::QueueConsumer, &queue.namespace, &queue.name);
+    let key = target_queue(&object.namespace, to).expect("the caller looked at kind and name");
+    let (kind, queue) = (key.kind, Name::new(&key.namespace, &key.name));
     if key == *object {
         return Err(Rejected::new(
             Reason::TargetLoop,
             "spec.to names the object itself; its messages would go round for ever",
         ));
     }
-    let Some(found) = world.queues.get(&queue) else {
+    let Some(found) = world.queues.get(&key) else {
         return Err(Rejected::new(
             Reason::TargetNotFound,
-            format!("QueueConsumer {queue} not found; create it, or change spec.to"),
+            format!("{kind} {queue} not found; create it, or change spec.to"),
         ));
     };
     if queue.namespace != object.namespace && !allows(&found.allowed_from, &object.namespace) {
         return Err(Rejected::new(
             Reason::TargetNotAllowed,
             format!(
-                "QueueConsumer {queue} does not take messages from namespace {}; its owner adds it to spec.allowedFrom, or change spec.to",
+                "{kind} {queue} does not take messages from namespace {}; its owner adds it to spec.allowedFrom, or change spec.to",
                 object.namespace
             ),
         ));
     }
-    refuse_loop(object, &queue, world)?;
-    Ok((world.url(&key), format!("QueueConsumer/{}", queue.name)))
+    refuse_loop(object, &key, world)?;
+    Ok((world.url(&key), format!("{kind}/{}", queue.name)))
 }
 
 /// Follows `to` from queue to queue, as far as the world was looked at.
-fn refuse_loop(object: &ObjectKey, first: &Name, world: &World) -> Result<(), Rejected> {
+fn refuse_loop(object: &ObjectKey, first: &ObjectKey, world: &World) -> Result<(), Rejected> {
     let mut path = vec![first.clone()];
     while let Some(next) = path.last().and_then(|last| next_queue(last, world)) {
-        let is_object = object.kind == Kind::QueueConsumer
-            && next == Name::new(&object.namespace, &object.name);
-        if is_object {
-            let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+        if next == *object {
+            let path: Vec<String> = path
+                .iter()
+                .map(|key| format!("{}/{}", key.namespace, key.name))
+                .collect();
             return Err(Rejected::new(
                 Reason::TargetLoop,
                 format!(
@@ -406,7 +420,7 @@ fn refuse_loop(object: &ObjectKey, first: &Name, world: &World) -> Result<(), Re
 }
 
 /// Where the messages of a queue go on to, when that is a queue.
-pub fn next_queue(queue: &Name, world: &World) -> Option<Name> {
+pub fn next_queue(queue: &ObjectKey, world: &World) -> Option<ObjectKey> {
     let to = world.queues.get(queue)?.to.as_ref()?;
     target_queue(&queue.namespace, to)
 }
@@ -430,17 +444,43 @@ fn retry(retry: &shared::Retry, max_age_seconds: u32) -> RetryConfig {
     }
 }
 
-/// The runtime's form of `deduplicate`.
-pub fn deduplicate(spec: &Deduplicate) -> DeduplicateConfig {
+/// How an object takes messages that others publish to it.
+pub fn publish_api() -> IntakeConfig {
+    /// Longest body, bytes. What the broker takes is usually less, and counts too.
+    const MAX_BODY_BYTES: u64 = 1_048_576;
+    IntakeConfig {
+        methods: vec!["POST".to_owned()],
+        max_body_bytes: MAX_BODY_BYTES,
+        status: 202,
+        verify: None,
+        deduplicate: None,
+        group: None,
+        delay_seconds: 0,
+        publish_api: true,
+    }
+}
+
+/// The runtime's form of `deduplicate`, in the whole queue.
+pub fn deduplicate(
+    by: shared::DeduplicateBy,
+    header: Option<&str>,
+    window_seconds: u32,
+) -> DeduplicateConfig {
     DeduplicateConfig {
-        by: match spec.by {
+        by: match by {
             shared::DeduplicateBy::MessageId => DeduplicateBy::MessageId,
             shared::DeduplicateBy::ContentHash => DeduplicateBy::ContentHash,
             shared::DeduplicateBy::Header => DeduplicateBy::Header,
         },
-        header: spec.header.as_ref().map(|name| name.to_ascii_lowercase()),
-        window_seconds: spec.window_seconds,
+        header: header.map(str::to_ascii_lowercase),
+        window_seconds,
+        scope: DeduplicateScope::Queue,
     }
+}
+
+/// [`deduplicate`] of kinds without groups.
+pub fn deduplicate_all(spec: &Deduplicate) -> DeduplicateConfig {
+    deduplicate(spec.by, spec.header.as_deref(), spec.window_seconds)
 }
 
 /// How a consuming object ends.

@@ -187,6 +187,7 @@ fn any_queue() -> QueueConfig {
         replicas: 1,
         capacity: 1,
         dead_letter_retention_seconds: 60,
+        fifo: None,
     }
 }
 

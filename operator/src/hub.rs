@@ -19,7 +19,7 @@ use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher;
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::health::Health;
 use crate::memory::Key;
@@ -38,6 +38,7 @@ pub struct Writers {
     scope: Scope,
     buses: Writer<Read<MessageBus>>,
     queues: Writer<Read<QueueConsumer>>,
+    fifos: Writer<Read<FifoConsumer>>,
     webhooks: Writer<Read<Webhook>>,
 }
 
@@ -49,6 +50,7 @@ pub fn stores(client: &Client, scopes: &[Scope]) -> (Stores, Vec<Writers>) {
             scope: scope.clone(),
             buses: Writer::default(),
             queues: Writer::default(),
+            fifos: Writer::default(),
             webhooks: Writer::default(),
         })
         .collect();
@@ -58,6 +60,7 @@ pub fn stores(client: &Client, scopes: &[Scope]) -> (Stores, Vec<Writers>) {
             scope: writers.scope.clone(),
             buses: writers.buses.as_reader(),
             queues: writers.queues.as_reader(),
+            fifos: writers.fifos.as_reader(),
             webhooks: writers.webhooks.as_reader(),
         })
         .collect();
@@ -107,6 +110,13 @@ pub fn changes(
             roots.clone(),
             source,
             parts("queueconsumers"),
+        ));
+        let source = Source::of_objects(of(concerns), writers.fifos, Concerns::fifo);
+        all.push(follow(
+            scope.api(client.clone()),
+            roots.clone(),
+            source,
+            parts("fifoconsumers"),
         ));
         let source = Source::of_objects(of(concerns), writers.webhooks, Concerns::webhook);
         all.push(follow(

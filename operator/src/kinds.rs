@@ -1,6 +1,7 @@
 //! The kinds, each with what only it has. What they share is in the modules beside.
 
 mod consumer_status;
+mod fifoconsumer;
 mod messagebus;
 mod queueconsumer;
 mod webhook;
@@ -13,16 +14,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use weir_broker::Removal;
+use weir_core::object::{Kind as CoreKind, ObjectKey};
 use weir_crds::conditions::Condition;
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::done::Done;
 use crate::identity::Identity;
 use crate::plan::{Plan, Rejected};
 use crate::pod_security;
 use crate::runtime::Member;
-use crate::world::{Name, Place, World};
+use crate::world::{Name, Place, Receiver, World};
 
+pub use fifoconsumer::group_by;
 pub use messagebus::ResolvedBus;
 
 /// What of the world an object's plan depends on.
@@ -31,7 +34,7 @@ pub struct Needs {
     /// Buses, in the order in which they count; the first that exists decides.
     pub buses: Vec<Name>,
     /// The queue that messages go on to; those behind it are looked at too.
-    pub queue: Option<Name>,
+    pub queue: Option<ObjectKey>,
     /// The service account of the handler.
     pub service_account: Option<Name>,
 }
@@ -125,6 +128,8 @@ fn to_map(status: &impl Serialize) -> Map<String, Value> {
 /// An object of any kind, for those who read manifests.
 #[derive(Clone, Debug)]
 pub enum Object {
+    /// An ordered queue and its handler.
+    FifoConsumer(FifoConsumer),
     /// Where messages live.
     MessageBus(MessageBus),
     /// A queue and its handler.
@@ -137,6 +142,7 @@ impl Object {
     /// Resolves and plans it.
     pub fn decide(&self, world: &World) -> Result<Plan, Rejected> {
         match self {
+            Self::FifoConsumer(object) => decide(object, world).map(|(_, plan)| plan),
             Self::MessageBus(object) => decide(object, world).map(|(_, plan)| plan),
             Self::QueueConsumer(object) => decide(object, world).map(|(_, plan)| plan),
             Self::Webhook(object) => decide(object, world).map(|(_, plan)| plan),
@@ -146,6 +152,7 @@ impl Object {
     /// What the shared runtime has to know about it.
     pub fn member(&self, world: &World) -> Option<Member> {
         match self {
+            Self::FifoConsumer(object) => object.member(world),
             Self::MessageBus(object) => object.member(world),
             Self::QueueConsumer(object) => object.member(world),
             Self::Webhook(object) => object.member(world),
@@ -155,17 +162,22 @@ impl Object {
     /// Adds it to what the others can see.
     pub fn add_to(&self, world: &mut World) {
         use kube::ResourceExt as _;
-        let name = |namespace: Option<String>, name| {
-            Name::new(namespace.unwrap_or_else(|| "default".to_owned()), name)
-        };
+        let namespace =
+            |namespace: Option<String>| namespace.unwrap_or_else(|| "default".to_owned());
         match self {
             Self::MessageBus(bus) => {
-                let name = name(bus.namespace(), bus.name_any());
+                let name = Name::new(namespace(bus.namespace()), bus.name_any());
                 world.buses.insert(name, bus.spec.clone());
             }
             Self::QueueConsumer(queue) => {
-                let name = name(queue.namespace(), queue.name_any());
-                world.queues.insert(name, queue.spec.clone());
+                let namespace = namespace(queue.namespace());
+                let key = ObjectKey::new(CoreKind::QueueConsumer, namespace, queue.name_any());
+                world.queues.insert(key, Receiver::from(&queue.spec));
+            }
+            Self::FifoConsumer(queue) => {
+                let namespace = namespace(queue.namespace());
+                let key = ObjectKey::new(CoreKind::FifoConsumer, namespace, queue.name_any());
+                world.queues.insert(key, Receiver::from(&queue.spec));
             }
             Self::Webhook(_) => {}
         }

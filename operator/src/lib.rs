@@ -29,6 +29,7 @@ pub mod memory;
 pub mod metrics;
 pub mod numbers;
 pub mod observe;
+pub mod ops;
 pub mod options;
 pub mod plan;
 pub mod pod;

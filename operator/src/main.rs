@@ -23,6 +23,7 @@ use weir_operator::fence::{Fence, FenceLayer};
 use weir_operator::health::{self, Health};
 use weir_operator::lease::Times;
 use weir_operator::metrics::Metrics;
+use weir_operator::ops::{OpsListener, self_signed};
 use weir_operator::options::Options;
 use weir_operator::probe::HttpProbe;
 use weir_operator::run::{Parts, run, watch_readiness};
@@ -117,6 +118,14 @@ async fn serve(options: Options) -> Result<(), AnyError> {
         "the readiness check"
     });
 
+    let ops = match options.ops_address {
+        None => None,
+        Some(address) => Some(OpsListener {
+            listener: TcpListener::bind(address).await?,
+            tls: Some(self_signed()?),
+        }),
+    };
+
     let shutdown = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let operator = run(
@@ -131,6 +140,7 @@ async fn serve(options: Options) -> Result<(), AnyError> {
             connect: Arc::new(RealBrokers(Arc::clone(&clock))),
             credentials: options.credentials_dir,
             probe: Arc::new(HttpProbe::default()),
+            ops,
             lease_namespace: options.lease_namespace,
             scopes,
             settings,

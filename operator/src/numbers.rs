@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use weir_broker::Depth;
-use weir_crds::conditions::{Condition, ConditionType, Reason, same_conditions};
-use weir_crds::{QueueConsumer, Webhook};
+use weir_broker::fifo::GroupCounts;
+use weir_broker::{BrokerError, Depth, WorkQueue};
+use weir_crds::conditions::{Condition, ConditionType, Event, Reason, same_conditions};
+use weir_crds::{FifoConsumer, QueueConsumer, Webhook};
 
 use crate::context::Context;
 use crate::error::{Error, chain};
+use crate::kinds::Kind as _;
 use crate::memory::Remembered;
 use crate::reconcile::key_of;
 use crate::status_shell::patch;
@@ -28,8 +30,10 @@ const OURS: [ConditionType; 3] = [
     ConditionType::BacklogStale,
 ];
 /// Fields that are written here.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 8] = [
     "backlog",
+    "groups",
+    "blockedGroups",
     "oldestSeconds",
     "deadLetters",
     "inFlight",
@@ -49,6 +53,7 @@ pub async fn run(context: Arc<Context>) {
         ticks.tick().await;
         look_at_all::<Webhook>(&context).await;
         look_at_all::<QueueConsumer>(&context).await;
+        look_at_all::<FifoConsumer>(&context).await;
     }
 }
 
@@ -74,10 +79,13 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
     let Some(queue) = &remembered.queue else {
         return Ok(());
     };
-    let depth = timeout(LONGEST, queue.depth())
+    let ordered = K::NAME == FifoConsumer::NAME;
+    let (depth, groups) = timeout(LONGEST, read_queue(&**queue, ordered))
         .await
         .ok()
-        .and_then(Result::ok);
+        .and_then(Result::ok)
+        .unzip();
+    let groups = groups.flatten();
     if depth.is_some() || remembered.numbers_read.is_none() {
         let now = Instant::now();
         context
@@ -91,7 +99,7 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
     let old = serde_json::to_value(object).map(|mut object| object["status"].take());
     let old = old.unwrap_or_default();
     let now = context.clock.now();
-    let numbers = numbers(depth.as_ref(), &remembered, &old, now);
+    let numbers = numbers(depth.as_ref(), groups, &remembered, &old, now);
     let facts = Facts {
         depth: depth.as_ref(),
         limit: remembered.limit,
@@ -106,11 +114,40 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
     if !weather.is_empty() {
         status["conditions"] = json!(weather);
     }
-    patch(object, "numbers", status, context).await.map(|_| ())
+    let held = |status: &Value| status["blockedGroups"].as_u64().unwrap_or(0);
+    let newly_held = held(&status).saturating_sub(held(&old));
+    patch(object, "numbers", status, context).await?;
+    if newly_held > 0 {
+        let note = format!(
+            "{newly_held} more groups stopped after a message that could not be handled; see weir dlq list, correct what is wrong, and let them go on"
+        );
+        context.events.tell(object, Event::GroupBlocked, note).await;
+    }
+    Ok(())
+}
+
+/// What the broker says about a queue, and about its groups where it has some.
+async fn read_queue(
+    queue: &dyn WorkQueue,
+    ordered: bool,
+) -> Result<(Depth, Option<GroupCounts>), BrokerError> {
+    let depth = queue.depth().await?;
+    let groups = if ordered {
+        Some(queue.fifo()?.groups().await?)
+    } else {
+        None
+    };
+    Ok((depth, groups))
 }
 
 /// The numbers, those that are not known now as they were.
-fn numbers(depth: Option<&Depth>, remembered: &Remembered, old: &Value, now: Timestamp) -> Value {
+fn numbers(
+    depth: Option<&Depth>,
+    groups: Option<GroupCounts>,
+    remembered: &Remembered,
+    old: &Value,
+    now: Timestamp,
+) -> Value {
     let mut numbers = json!({});
     for field in FIELDS {
         if let Some(value) = old.get(field) {
@@ -122,6 +159,10 @@ fn numbers(depth: Option<&Depth>, remembered: &Remembered, old: &Value, now: Tim
         numbers["deadLetters"] = json!(depth.dead);
         numbers["inFlight"] = json!(depth.in_flight);
         numbers["oldestSeconds"] = json!(age(depth, now));
+    }
+    if let Some(groups) = groups {
+        numbers["groups"] = json!(groups.runnable + groups.held);
+        numbers["blockedGroups"] = json!(groups.held);
     }
     if let Some((replicas, ready)) = remembered.replicas {
         numbers["replicas"] = json!(replicas);
@@ -267,6 +308,26 @@ mod tests {
             3,
             "what was known stays"
         );
+    }
+
+    #[test]
+    fn groups_are_counted_where_there_are_some_and_stay_while_unknown() {
+        let of = |groups, old: &Value| {
+            let depth = Depth::default();
+            numbers(Some(&depth), groups, &Remembered::default(), old, now())
+        };
+        let counts = GroupCounts {
+            runnable: 5,
+            in_turn: 2,
+            held: 1,
+        };
+        let known = of(Some(counts), &json!({}));
+        assert_eq!(
+            (&known["groups"], &known["blockedGroups"]),
+            (&json!(6), &json!(1))
+        );
+        assert_eq!(of(None, &known)["groups"], json!(6));
+        assert_eq!(of(None, &json!({})).get("groups"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads what a decision depends on, once, into a value.
 
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_core::object::{Kind as CoreKind, ObjectKey};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, ResourceExt as _};
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::kinds::Kind;
 use crate::runtime::Member;
 use crate::stores::{Stored, Stores};
-use crate::world::{Cluster, Name, World};
+use crate::world::{Cluster, Name, Receiver, World};
 
 /// Annotation of a service account that handlers may use.
 pub const ALLOW_HANDLER: &str = "weir.dev/allow-handler";
@@ -35,13 +36,13 @@ pub async fn observe<K: Kind>(
         }
     }
     let mut next = needs.queue;
-    while let Some(name) = next.take()
+    while let Some(key) = next.take()
         && world.queues.len() < LONGEST_CHAIN
-        && !world.queues.contains_key(&name)
+        && !world.queues.contains_key(&key)
     {
-        if let Some(queue) = stores.find::<QueueConsumer>(&name).await? {
-            world.queues.insert(name.clone(), queue.spec.clone());
-            next = delivery::next_queue(&name, &world);
+        if let Some(receiver) = receiver(&key, stores).await? {
+            world.queues.insert(key.clone(), receiver);
+            next = delivery::next_queue(&key, &world);
         }
     }
     if let Some(name) = needs.service_account
@@ -50,6 +51,22 @@ pub async fn observe<K: Kind>(
         world.service_accounts.insert(name, allowed);
     }
     Ok(world)
+}
+
+/// A queue that a target names.
+async fn receiver(key: &ObjectKey, stores: &Stores) -> Result<Option<Receiver>, Error> {
+    let name = Name::new(&key.namespace, &key.name);
+    Ok(match key.kind {
+        CoreKind::QueueConsumer => {
+            let found = stores.find::<QueueConsumer>(&name).await?;
+            found.map(|queue| Receiver::from(&queue.spec))
+        }
+        CoreKind::FifoConsumer => {
+            let found = stores.find::<FifoConsumer>(&name).await?;
+            found.map(|queue| Receiver::from(&queue.spec))
+        }
+        CoreKind::Webhook => None,
+    })
 }
 
 async fn service_account(name: &Name, client: &Client) -> Result<Option<bool>, Error> {
@@ -90,6 +107,7 @@ pub async fn observe_members(
     }
     let mut members = members_of::<Webhook>(namespace, stores, &world);
     members.extend(members_of::<QueueConsumer>(namespace, stores, &world));
+    members.extend(members_of::<FifoConsumer>(namespace, stores, &world));
     let sizing = bus::choose(None, namespace, &world)
         .ok()
         .or_else(|| {

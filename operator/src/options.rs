@@ -119,6 +119,11 @@ pub struct Options {
     )]
     pub admin_address: std::net::SocketAddr,
 
+    /// Where users of the cluster look at dead letters and move them (kubectl weir dlq), over TLS.
+    /// Needs the right to create TokenReviews and SubjectAccessReviews. Without it: nowhere.
+    #[arg(long, env = "WEIR_OPS_ADDRESS", value_name = "ADDRESS")]
+    pub ops_address: Option<std::net::SocketAddr>,
+
     /// Folder for credentials of brokers that the operator connects to. It should be in memory.
     #[arg(
         long,

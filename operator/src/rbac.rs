@@ -8,7 +8,12 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 /// Rules for every watched namespace: a `ClusterRole`, or a `Role` in each of them.
 pub fn cluster_rules() -> Vec<PolicyRule> {
-    let kinds = ["messagebuses", "queueconsumers", "webhooks"];
+    let kinds = [
+        "fifoconsumers",
+        "messagebuses",
+        "queueconsumers",
+        "webhooks",
+    ];
     let of = |suffix: &str| kinds.map(|kind| format!("{kind}{suffix}"));
     vec![
         rule("weir.dev", &kinds, &["get", "list", "watch", "patch"]),
@@ -39,6 +44,19 @@ pub fn own_namespace_rules() -> Vec<PolicyRule> {
     ]
 }
 
+/// Rules of the ops API, for the whole cluster, because reviews are not in a namespace: to ask who a
+/// token is and what they may do. They read and change nothing.
+pub fn review_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
+        rule(
+            "authorization.k8s.io",
+            &["subjectaccessreviews"],
+            &["create"],
+        ),
+    ]
+}
+
 /// What is done with children. Server-side apply of an object that is not there is a create as well.
 const CHILD: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
@@ -57,7 +75,8 @@ mod tests {
 
     #[test]
     fn nothing_is_a_wildcard_and_no_secret_is_read_cluster_wide() {
-        for rule in cluster_rules().iter().chain(&own_namespace_rules()) {
+        let all = [cluster_rules(), own_namespace_rules(), review_rules()];
+        for rule in all.iter().flatten() {
             let all = rule
                 .api_groups
                 .iter()

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use weir_broker::Clock;
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::applier::Applier;
 use crate::backoff::Backoff;
@@ -29,6 +29,7 @@ use crate::lease::{Lease, Lost, Times};
 use crate::memory::{Key, Memory};
 use crate::metrics::Metrics;
 use crate::numbers;
+use crate::ops::{self, OpsListener};
 use crate::probe::Probe;
 use crate::reconcile::{on_error, reconcile};
 use crate::runtime_shell::RuntimeShell;
@@ -48,7 +49,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Parts {
     /// For everything but the lease; fenced by `fence`.
     pub client: Client,
-    /// For the lease; not fenced.
+    /// For the lease, and to ask who may use the ops API; not fenced.
     pub lease_client: Client,
     /// Opened by the lease.
     pub fence: Fence,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub credentials: std::path::PathBuf,
     /// Asks the data plane.
     pub probe: Arc<dyn Probe>,
+    /// Where users of the cluster look at queues; nowhere without it.
+    pub ops: Option<OpsListener>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -142,6 +145,8 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         fence,
         health,
         scopes,
+        ops,
+        lease_client,
         ..
     } = parts;
     let (stores, writers) = hub::stores(&client, &scopes);
@@ -157,7 +162,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         brokers: Brokers::new(
             parts.connect,
             credentials,
-            fence,
+            fence.clone(),
             Arc::clone(&metrics),
             &settings,
         ),
@@ -184,6 +189,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
         let Receivers {
             buses,
             queues,
+            fifos,
             webhooks,
         } = receivers;
         tasks.spawn(control::<MessageBus>(
@@ -198,6 +204,12 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
             context.clone(),
             shutdown.clone(),
         ));
+        tasks.spawn(control::<FifoConsumer>(
+            scope.clone(),
+            fifos,
+            context.clone(),
+            shutdown.clone(),
+        ));
         tasks.spawn(control::<Webhook>(
             scope.clone(),
             webhooks,
@@ -209,6 +221,19 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
     let lost = broker_changes(Arc::clone(&context), concerns);
     let all = stream::select(changes.boxed(), lost.boxed());
     tasks.spawn(dispatch(all, queues, shutdown.clone()));
+    if let Some(ops) = ops {
+        let serving = ops::serve(
+            ops,
+            Arc::clone(&context),
+            fence,
+            lease_client,
+            shutdown.clone(),
+        );
+        tasks.spawn(async move {
+            serving.await;
+            "the ops server"
+        });
+    }
     let (ending, context) = (shutdown.clone(), context);
     tasks.spawn(async move {
         tokio::select! {
@@ -254,12 +279,14 @@ struct Senders {
     scope: Scope,
     buses: mpsc::Sender<Name>,
     queues: mpsc::Sender<Name>,
+    fifos: mpsc::Sender<Name>,
     webhooks: mpsc::Sender<Name>,
 }
 
 struct Receivers {
     buses: mpsc::Receiver<Name>,
     queues: mpsc::Receiver<Name>,
+    fifos: mpsc::Receiver<Name>,
     webhooks: mpsc::Receiver<Name>,
 }
 
@@ -267,10 +294,12 @@ impl Senders {
     fn new(scope: &Scope) -> (Self, Receivers) {
         let (buses, from_buses) = mpsc::channel(WAITING);
         let (queues, from_queues) = mpsc::channel(WAITING);
+        let (fifos, from_fifos) = mpsc::channel(WAITING);
         let (webhooks, from_webhooks) = mpsc::channel(WAITING);
         let receivers = Receivers {
             buses: from_buses,
             queues: from_queues,
+            fifos: from_fifos,
             webhooks: from_webhooks,
         };
         (
@@ -278,6 +307,7 @@ impl Senders {
                 scope: scope.clone(),
                 buses,
                 queues,
+                fifos,
                 webhooks,
             },
             receivers,
@@ -287,6 +317,7 @@ impl Senders {
     fn of(&self, kind: &str) -> &mpsc::Sender<Name> {
         match kind {
             QueueConsumer::NAME => &self.queues,
+            FifoConsumer::NAME => &self.fifos,
             Webhook::NAME => &self.webhooks,
             _ => &self.buses,
         }
@@ -378,6 +409,7 @@ async fn knows_kinds(client: &Client, scopes: &[Scope]) -> Result<(), String> {
     for scope in scopes {
         knows::<MessageBus>(client, scope).await?;
         knows::<QueueConsumer>(client, scope).await?;
+        knows::<FifoConsumer>(client, scope).await?;
         knows::<Webhook>(client, scope).await?;
     }
     Ok(())

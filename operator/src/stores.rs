@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt as _};
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::error::Error;
 use crate::kinds::Kind;
@@ -53,6 +53,8 @@ pub struct ScopeStores {
     pub buses: Store<Read<MessageBus>>,
     /// Queues in it.
     pub queues: Store<Read<QueueConsumer>>,
+    /// Ordered queues in it.
+    pub fifos: Store<Read<FifoConsumer>>,
     /// Webhooks in it.
     pub webhooks: Store<Read<Webhook>>,
 }
@@ -82,6 +84,12 @@ impl Stored for QueueConsumer {
     }
 }
 
+impl Stored for FifoConsumer {
+    fn store(stores: &ScopeStores) -> &Store<Read<Self>> {
+        &stores.fifos
+    }
+}
+
 impl Stored for Webhook {
     fn store(stores: &ScopeStores) -> &Store<Read<Self>> {
         &stores.webhooks
@@ -108,6 +116,7 @@ impl Stores {
             // Only a dropped writer ends a wait early, and then the process ends.
             stores.buses.wait_until_ready().await.ok();
             stores.queues.wait_until_ready().await.ok();
+            stores.fifos.wait_until_ready().await.ok();
             stores.webhooks.wait_until_ready().await.ok();
         }
     }

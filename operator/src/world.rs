@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use weir_core::config::BusConfig;
 use weir_core::object::ObjectKey;
-use weir_crds::shared::Resources;
-use weir_crds::{MessageBusSpec, QueueConsumerSpec};
+use weir_crds::shared::{AllowedFrom, Resources, Target};
+use weir_crds::{FifoConsumerSpec, MessageBusSpec, QueueConsumerSpec};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,9 +45,36 @@ pub struct World {
     pub buses: BTreeMap<Name, MessageBusSpec>,
     /// Those of the queues in question that exist: the one that `to` names, and those to which its
     /// messages go on.
-    pub queues: BTreeMap<Name, QueueConsumerSpec>,
+    pub queues: BTreeMap<ObjectKey, Receiver>,
     /// Those of the service accounts in question that exist: whether handlers may use them.
     pub service_accounts: BTreeMap<Name, bool>,
+}
+
+/// What others must know of an object that they name in `to`.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    /// Who may send to it.
+    pub allowed_from: AllowedFrom,
+    /// Where its messages go on to.
+    pub to: Option<Target>,
+}
+
+impl From<&QueueConsumerSpec> for Receiver {
+    fn from(spec: &QueueConsumerSpec) -> Self {
+        Self {
+            allowed_from: spec.allowed_from.clone(),
+            to: spec.to.clone(),
+        }
+    }
+}
+
+impl From<&FifoConsumerSpec> for Receiver {
+    fn from(spec: &FifoConsumerSpec) -> Self {
+        Self {
+            allowed_from: spec.allowed_from.clone(),
+            to: spec.to.clone(),
+        }
+    }
 }
 
 /// Where a plan will be carried out.

@@ -34,6 +34,7 @@ fn queue_of(memory: &Memory, uid: &str) -> Arc<dyn WorkQueue> {
             replicas: 1,
             capacity: 1_000_000,
             dead_letter_retention_seconds: 1_209_600,
+            fifo: None,
         },
     })
 }
@@ -46,6 +47,7 @@ fn message() -> Publication {
         accepted_at,
         headers: Headers::new(),
         body,
+        group: None,
     };
     Publication {
         message,
@@ -285,6 +287,7 @@ async fn a_stream_that_vanished_is_made_again_and_told() {
             replicas: 1,
             capacity: 1_000_000,
             dead_letter_retention_seconds: 1_209_600,
+            fifo: None,
         },
     };
     let removed = operator

@@ -140,7 +140,10 @@ fn add_child(files: &mut BTreeMap<String, String>, name: &str, child: &Child) {
 }
 
 fn yaml(value: &Value) -> String {
-    let mut text = serde_saphyr::to_string(value).unwrap();
+    // Keys are in order whatever a dependency asks of serde_json.
+    let mut value = value.clone();
+    value.sort_all_objects();
+    let mut text = serde_saphyr::to_string(&value).unwrap();
     if !text.ends_with('\n') {
         text.push('\n');
     }

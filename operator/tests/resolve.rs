@@ -24,6 +24,10 @@ const BUSES: &str = r#"
 ---
 {kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: both, namespace: shop}, spec: {memory: {}, nats: {servers: ["nats://n:4222"]}}}
 ---
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: rabbit, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}, tls: {caSecret: {name: ca, key: ca.crt}}, replicas: 1}}}
+---
+{kind: MessageBus, apiVersion: weir.dev/v1alpha1, metadata: {name: remembering, namespace: shop}, spec: {rabbitmq: {uriSecret: {name: rmq, key: uri}}, state: {nats: {servers: ["nats://n:4222"], credentialsSecret: {name: creds, key: user.creds}}}}}
+---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: own, namespace: shop}, spec: {to: {url: "http://a"}}}
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: closed, namespace: other}, spec: {to: {url: "http://a"}}}
@@ -35,6 +39,10 @@ const BUSES: &str = r#"
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: back, namespace: shop}, spec: {to: {kind: QueueConsumer, name: subject}}}
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: far, namespace: shop}, spec: {to: {kind: QueueConsumer, name: back}}}
+---
+{kind: FifoConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: ordered, namespace: shop}, spec: {to: {url: "http://a"}}}
+---
+{kind: FifoConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: other-way, namespace: shop}, spec: {to: {kind: FifoConsumer, name: subject}}}
 ---
 {kind: QueueConsumer, apiVersion: weir.dev/v1alpha1, metadata: {name: round, namespace: shop}, spec: {to: {kind: QueueConsumer, name: round}}}
 "#;
@@ -58,6 +66,22 @@ fn queue(spec: Value) -> Object {
         serde_json::from_value(json!({
             "apiVersion": "weir.dev/v1alpha1",
             "kind": "QueueConsumer",
+            "metadata": { "name": "subject", "namespace": "shop", "uid": "u" },
+            "spec": spec,
+        }))
+        .unwrap(),
+    )
+}
+
+fn fifo(spec: Value) -> Object {
+    let mut spec = spec;
+    if spec.get("handler").is_none() && spec.get("to").is_none() {
+        spec["handler"] = json!({ "image": "i" });
+    }
+    Object::FifoConsumer(
+        serde_json::from_value(json!({
+            "apiVersion": "weir.dev/v1alpha1",
+            "kind": "FifoConsumer",
             "metadata": { "name": "subject", "namespace": "shop", "uid": "u" },
             "spec": spec,
         }))
@@ -139,7 +163,6 @@ fn what_this_version_lacks_is_refused_and_never_ignored() {
     );
     for kind in [
         "Function",
-        "FifoConsumer",
         "Notifier",
         "Router",
         "FanOut",
@@ -221,6 +244,44 @@ fn the_bus_is_the_named_one_else_the_default_else_the_operators() {
 }
 
 #[test]
+fn rabbitmq_is_reached_by_files_and_remembers_only_with_a_state() {
+    let on = |bus: &str| json!({ "bus": bus, "to": { "url": "http://a" } });
+    let bus = decide(&queue(on("rabbit"))).unwrap().bus;
+    let folder = "/etc/weir/bus/shop.rabbit";
+    assert_eq!(
+        bus.config.files(),
+        [format!("{folder}/uri/uri"), format!("{folder}/ca/ca.crt")]
+    );
+    assert_eq!(bus.replicas, 1);
+
+    let deduplicated = |bus: &str| {
+        let mut spec = on(bus);
+        spec["deduplicate"] = json!({ "by": "ContentHash" });
+        queue(spec)
+    };
+    rejected(
+        &deduplicated("rabbit"),
+        Reason::Unsupported,
+        "add spec.state (NATS) to MessageBus shop/rabbit",
+    );
+    let bus = decide(&deduplicated("remembering")).unwrap().bus;
+    let folder = "/etc/weir/bus/shop.remembering";
+    assert_eq!(
+        bus.config.files(),
+        [
+            format!("{folder}/uri/uri"),
+            format!("{folder}/state-credentials/user.creds")
+        ]
+    );
+    let mounted: Vec<String> = bus
+        .secrets
+        .iter()
+        .map(weir_operator::bus::BusSecret::file)
+        .collect();
+    assert_eq!(mounted, bus.config.files(), "every file is mounted");
+}
+
+#[test]
 fn a_queue_in_another_namespace_takes_messages_only_with_consent() {
     let other =
         |name: &str| to(json!({ "kind": "QueueConsumer", "name": name, "namespace": "other" }));
@@ -254,6 +315,97 @@ fn queues_that_send_in_a_circle_are_refused() {
         decide(&queue("round")).is_ok(),
         "somebody else's circle is theirs to break"
     );
+}
+
+#[test]
+fn an_ordered_queue_is_named_as_any_other() {
+    let named = |name: &str| json!({ "to": { "kind": "FifoConsumer", "name": name } });
+    for object in [webhook(named("ordered")), queue(named("ordered"))] {
+        let plan = decide(&object).unwrap();
+        let config = serde_json::to_value(plan.config.runtime.unwrap()).unwrap();
+        assert_eq!(
+            config["consumer"]["target"]["url"]["url"],
+            "http://weir-runtime.shop.svc/fifoconsumers/ordered"
+        );
+    }
+    let other = json!({ "to": { "kind": "FifoConsumer", "name": "closed", "namespace": "other" } });
+    rejected(
+        &webhook(other),
+        Reason::TargetNotFound,
+        "FifoConsumer other/closed not found",
+    );
+    rejected(&fifo(named("subject")), Reason::TargetLoop, "itself");
+    // A queue and an ordered queue of one name are two objects.
+    rejected(
+        &fifo(named("other-way")),
+        Reason::TargetLoop,
+        "shop/other-way",
+    );
+    let own = json!({ "to": { "kind": "QueueConsumer", "name": "own" } });
+    assert!(decide(&fifo(own)).is_ok());
+}
+
+#[test]
+fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
+    for text in [
+        "{% data. %}",
+        "{% $eval('1') %}",
+        "data.accountId",
+        "header:",
+    ] {
+        rejected(
+            &fifo(json!({ "groupBy": text })),
+            Reason::InvalidSpec,
+            "spec.groupBy",
+        );
+    }
+    let group = |text: &str| {
+        let plan = decide(&fifo(json!({ "groupBy": text }))).unwrap();
+        serde_json::to_value(plan.config.runtime.unwrap().intake.unwrap().group).unwrap()
+    };
+    assert_eq!(
+        group("{% data.accountId %}"),
+        json!({ "expression": { "text": "data.accountId" } })
+    );
+    assert_eq!(
+        group("header: X-Group"),
+        json!({ "header": { "name": "x-group" } })
+    );
+}
+
+#[test]
+fn an_ordered_queue_never_runs_on_a_broker_that_keeps_no_order() {
+    rejected(
+        &fifo(json!({ "bus": "rabbit" })),
+        Reason::Unsupported,
+        "keeps no order within groups; name a MessageBus with spec.nats",
+    );
+    assert!(
+        decide(&queue(
+            json!({ "bus": "rabbit", "to": { "url": "http://a" } })
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn an_ordered_queue_refuses_what_this_release_cannot_do() {
+    for (spec, advice) in [
+        (
+            json!({ "circuitBreaker": "payments" }),
+            "spec.circuitBreaker",
+        ),
+        (
+            json!({ "handler": { "image": "i", "protocol": "Lambda" } }),
+            "spec.handler.protocol",
+        ),
+        (
+            json!({ "scaling": { "provider": "Push" } }),
+            "spec.scaling.provider",
+        ),
+    ] {
+        rejected(&fifo(spec), Reason::Unsupported, advice);
+    }
 }
 
 #[test]

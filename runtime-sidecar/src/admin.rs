@@ -50,6 +50,8 @@ pub struct Admin {
 }
 
 impl Answer for Admin {
+    type Body = Full<Bytes>;
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         match (request.method(), path.as_str()) {

@@ -129,16 +129,10 @@ impl fmt::Display for Servers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             BusConfig::Memory {} => f.write_str("memory"),
-            // The addresses are in a file, with the password; the management address has neither.
-            BusConfig::RabbitMq {
-                management_url,
-                vhost,
-                ..
-            } => write!(
-                f,
-                "rabbitmq {} {vhost}",
-                crate::egress::redact(management_url)
-            ),
+            // Where it is stands in a file beside the password.
+            BusConfig::RabbitMq { vhost, .. } => {
+                write!(f, "rabbitmq/{}", vhost.as_deref().unwrap_or_default())
+            }
             BusConfig::Nats { servers, .. } => {
                 for (index, server) in servers.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "," };

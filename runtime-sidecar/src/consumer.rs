@@ -2,11 +2,15 @@
 //!
 //! One engine per object pulls as many messages as there are free slots, and no message waits
 //! in this process. What is done with a message is decided in `weir_core::decide`; here it is called,
-//! kept alive and settled.
+//! kept alive and settled. Where order is kept, an engine pulls turns of groups instead, and what is
+//! done with a turn is decided in `weir_core::fifo`.
 
+mod base;
 mod batch;
 mod delivery;
 mod engine;
+mod exchange;
+mod fifo;
 mod hold;
 mod link;
 mod readiness;
@@ -60,8 +64,15 @@ pub struct Engine {
 
 impl Engine {
     /// Consumes until it is told to stop.
+    ///
+    /// An object whose queue keeps order does so for its whole life, so that one look is enough.
     pub async fn run(self) -> Result<(), RunError> {
-        engine::run(self).await
+        let ordered = self.spec.borrow().config.queue.fifo.is_some();
+        if ordered {
+            fifo::run(self).await
+        } else {
+            engine::run(self).await
+        }
     }
 }
 

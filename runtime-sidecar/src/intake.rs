@@ -6,10 +6,12 @@
 
 mod accept;
 pub mod body;
+pub mod group;
 pub mod keys;
 pub mod reject;
 mod route;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -43,6 +45,8 @@ pub struct Intake {
 }
 
 impl Answer for Intake {
+    type Body = Full<Bytes>;
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let snapshot = self.objects.snapshot();
         let path = request.uri().path();
@@ -126,7 +130,7 @@ impl Intake {
             body,
             now,
         };
-        let accepted = accept::read(config, arrived)?;
+        let accepted = accept::read(object, config, arrived)?;
         let queue = object.queue.as_ref().ok_or_else(Rejection::unreachable)?;
         if object.shared.full.load(Ordering::Relaxed) {
             return Err(Rejection::full());
@@ -137,12 +141,56 @@ impl Intake {
                 Ok(accepted_one(config, &published))
             }
             Accepted::Batch(items) => {
-                let stored = items
-                    .into_iter()
-                    .map(|item| async { self.publish(object, queue, item?).await });
-                Ok(accepted_batch(config, object, &join_all(stored).await))
+                let results = self.publish_all(object, queue, items).await;
+                Ok(accepted_batch(config, object, &results))
             }
         }
+    }
+
+    /// Stores the messages of a batch: those of one group one after the other, in their order
+    /// (aws-semantics 5.3.12), where order is kept.
+    async fn publish_all(
+        &self,
+        object: &Object,
+        queue: &Queue,
+        items: Vec<Result<Publication, Rejection>>,
+    ) -> Vec<Result<Published, Rejection>> {
+        if object.config.queue.fifo.is_none() {
+            let stored = items
+                .into_iter()
+                .map(|item| async { self.publish(object, queue, item?).await });
+            return join_all(stored).await;
+        }
+        let mut groups: BTreeMap<Option<String>, Vec<(usize, Publication)>> = BTreeMap::new();
+        let mut results = BTreeMap::new();
+        for (place, item) in items.into_iter().enumerate() {
+            match item {
+                Ok(item) => {
+                    let group = item.message.group.clone();
+                    groups.entry(group).or_default().push((place, item));
+                }
+                Err(rejection) => {
+                    results.insert(place, Err(rejection));
+                }
+            }
+        }
+        let stored = groups.into_values().map(|group| async {
+            let mut stored = Vec::with_capacity(group.len());
+            let mut failed = false;
+            for (place, item) in group {
+                let result = if failed {
+                    Err(Rejection::behind())
+                } else {
+                    self.publish(object, queue, item).await
+                };
+                // What is refused for ever leaves no gap; what may come again has to come first.
+                failed |= result.as_ref().is_err_and(Rejection::is_transient);
+                stored.push((place, result));
+            }
+            stored
+        });
+        results.extend(join_all(stored).await.into_iter().flatten());
+        results.into_values().collect()
     }
 
     async fn publish(

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use weir_broker::Clock;
+use weir_ops::Redrives;
 
 pub use bus::Connect;
 pub use config_source::{Config, ConfigSource, DocumentError};
@@ -44,7 +45,7 @@ use intake::Intake;
 use manager::{Manager, Parts};
 use metrics::Metrics;
 use objects::Objects;
-use ops::Ops;
+use ops::{Ops, Served};
 use supervise::{Hearts, Supervisor};
 
 /// What a drain gets beside the longest call: to settle, and for requests.
@@ -89,6 +90,8 @@ struct Runtime {
     abort: CancellationToken,
     /// Admin and ops end.
     stop_admin: CancellationToken,
+    /// Redrives are carried out here, and let go at the end.
+    runs_redrives: bool,
 }
 
 impl Runtime {
@@ -145,6 +148,7 @@ impl Runtime {
         tasks.spawn("manager", manager.run(hearts.add("manager")));
 
         let listen = listeners.intake.local_addr().ok();
+        let ops_clock = clock.clone();
         let intake = Intake::new(objects.clone(), metrics.clone(), clock, settings.clone());
         let (limits, heart) = (settings.http.clone(), hearts.add("intake"));
         let (stop, cut) = (stop_listening.clone(), abort.clone());
@@ -175,11 +179,23 @@ impl Runtime {
                 server::serve(listener, Arc::new(admin), &limits, heart, stop, cut).await
             });
         }
+        let runs_redrives = listeners.ops.is_some() && settings.ops_token.is_some();
         if let Some(listener) = listeners.ops {
-            let ops = Ops {
+            let served = Arc::new(Served {
                 objects: objects.clone(),
                 listen,
-            };
+            });
+            let token = settings.ops_token.clone();
+            let redrives = token.is_some().then(|| {
+                let (redrives, orders) = Redrives::new(served.clone(), ops_clock.clone());
+                let (heart, stop) = (hearts.add("redrives"), stop_pulling.clone());
+                tasks.spawn("redrives", async move {
+                    redrives.run(stop, || heart.beat()).await;
+                    Ok(())
+                });
+                orders
+            });
+            let ops = Ops::new(served, token, redrives, ops_clock);
             let (limits, heart) = (settings.http.clone(), hearts.add("ops"));
             let (stop, cut) = (stop_admin.clone(), stop_admin.clone());
             tasks.spawn("ops", async move {
@@ -194,6 +210,7 @@ impl Runtime {
             stop_listening,
             abort,
             stop_admin,
+            runs_redrives,
         }
     }
 
@@ -222,6 +239,9 @@ impl Runtime {
             std::pin::pin!(sleep(self.settings.drain_delay)),
         );
         let mut waiting_for = vec!["manager", "intake"];
+        if self.runs_redrives {
+            waiting_for.push("redrives");
+        }
         loop {
             tokio::select! {
                 end = self.tasks.next_end() => match end {

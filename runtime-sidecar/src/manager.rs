@@ -136,11 +136,17 @@ impl Manager {
                 .clone();
             let queue = self.queue(object, &shared);
             self.engine(object, queue.clone(), &shared);
+            let group = object
+                .intake
+                .as_ref()
+                .and_then(|intake| intake.group.as_ref());
+            let grouping = shared.grouping(group);
             all.insert(
                 key.clone(),
                 Arc::new(Object {
                     config: object.clone(),
                     queue,
+                    grouping,
                     shared,
                 }),
             );
@@ -325,6 +331,12 @@ async fn look_at_depth(object: &Object, clock: &dyn Clock) {
             object.shared.metrics.depth(&depth, clock.now());
             object.shared.set_depth(depth, object.config.queue.capacity);
             object.shared.set_problem("queue", None);
+            if object.config.queue.fifo.is_some()
+                && let Ok(fifo) = queue.handle.fifo()
+                && let Ok(counts) = fifo.groups().await
+            {
+                object.shared.metrics.groups(counts);
+            }
         }
         // An outage is shown by `connected`, not as something to fix.
         Err(error) if error.is_transient() => {}

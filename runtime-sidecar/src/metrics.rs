@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use weir_broker::Depth;
+use weir_broker::fifo::GroupCounts;
 use weir_core::object::ObjectKey;
 
 type Labels = Vec<(&'static str, String)>;
@@ -115,6 +116,8 @@ pub struct Metrics {
     delayed: Family<Labels, Gauge>,
     oldest: Family<Labels, FloatGauge>,
     dead: Family<Labels, Gauge>,
+    groups: Family<Labels, Gauge>,
+    held_groups: Family<Labels, Gauge>,
     broker_connected: Family<Labels, Gauge>,
     config_errors: Family<Labels, Counter>,
     /// Objects that are served.
@@ -201,6 +204,16 @@ impl Default for Metrics {
                 "dead_letters",
                 "Dead letters kept; the same in every replica",
             ),
+            groups: add(
+                registered,
+                "groups",
+                "Groups with something to handle, where order is kept; the same in every replica",
+            ),
+            held_groups: add(
+                registered,
+                "held_groups",
+                "Groups that were blocked or given up as a whole; the same in every replica",
+            ),
             broker_connected: add(
                 registered,
                 "broker_connected",
@@ -264,6 +277,8 @@ pub struct ObjectMetrics {
     delayed: Gauge,
     oldest: FloatGauge,
     dead: Gauge,
+    groups: Family<Labels, Gauge>,
+    held_groups: Family<Labels, Gauge>,
 }
 
 impl Metrics {
@@ -293,6 +308,8 @@ impl Metrics {
             delayed: self.delayed.get_or_create_owned(&labels),
             oldest: self.oldest.get_or_create_owned(&labels),
             dead: self.dead.get_or_create_owned(&labels),
+            groups: self.groups.clone(),
+            held_groups: self.held_groups.clone(),
             labels,
         }
     }
@@ -315,6 +332,8 @@ impl Metrics {
             &self.backlog,
             &self.delayed,
             &self.dead,
+            &self.groups,
+            &self.held_groups,
         ] {
             family.remove(&labels);
         }
@@ -390,6 +409,15 @@ impl ObjectMetrics {
     /// A call ended.
     pub fn handler_took(&self, time: Duration) {
         self.handler_seconds.observe(time.as_secs_f64());
+    }
+
+    /// What the broker said about the groups of the queue.
+    pub fn groups(&self, counts: GroupCounts) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let groups = self.groups.get_or_create(&self.labels);
+        groups.set(signed(counts.runnable));
+        let held = self.held_groups.get_or_create(&self.labels);
+        held.set(signed(counts.held));
     }
 
     /// What the broker said about the queue.

@@ -14,10 +14,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_broker::{Depth, WorkQueue};
-use weir_core::config::{ObjectConfig, VerifyConfig};
+use weir_core::config::{GroupBy, ObjectConfig, VerifyConfig};
 use weir_core::object::{Kind, ObjectKey};
 
 use crate::consumer::Suspicion;
+use crate::intake::group::Grouping;
 use crate::intake::keys::{self, Keys};
 use crate::metrics::ObjectMetrics;
 
@@ -33,6 +34,8 @@ pub struct Object {
     pub config: Arc<ObjectConfig>,
     /// Its queue; `None` until there was a connection to its bus.
     pub queue: Option<Queue>,
+    /// How messages get their groups, where the object says so.
+    pub grouping: Option<Arc<Grouping>>,
     /// What outlives this configuration.
     pub shared: Arc<Shared>,
 }
@@ -53,6 +56,7 @@ pub struct Shared {
     /// Its series.
     pub metrics: ObjectMetrics,
     keys: RwLock<Arc<Keys>>,
+    grouping: Mutex<Option<(GroupBy, Arc<Grouping>)>>,
     /// Its consumer, where there is one.
     pub consumer: ConsumerState,
     /// Set by each request and each delivery, cleared when the depth is looked at.
@@ -124,6 +128,7 @@ impl Shared {
             key,
             metrics,
             keys: RwLock::default(),
+            grouping: Mutex::default(),
             consumer: ConsumerState::default(),
             traffic: AtomicBool::new(true),
             full: AtomicBool::new(false),
@@ -173,6 +178,30 @@ impl Shared {
         tracing::info!(object = %self.key, keys = keys.len(), "signing keys were read");
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         self.set_problem("keys", problem);
+    }
+
+    /// `groupBy`, read again only where it has changed.
+    pub fn grouping(&self, config: Option<&GroupBy>) -> Option<Arc<Grouping>> {
+        let mut known = self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(config) = config else {
+            *known = None;
+            return None;
+        };
+        if let Some((same, grouping)) = &*known
+            && same == config
+        {
+            return Some(grouping.clone());
+        }
+        let (grouping, why) = Grouping::new(config);
+        let grouping = Arc::new(grouping);
+        *known = Some((config.clone(), grouping.clone()));
+        drop(known);
+        let problem = why.map(|message| Problem {
+            reason: "GroupByInvalid",
+            message,
+        });
+        self.set_problem("groupBy", problem);
+        Some(grouping)
     }
 
     /// Whether a line about one message may be logged: at most [`LINES`] of them in

@@ -7,16 +7,17 @@ mod head;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -36,12 +37,17 @@ const CROWDED_IDLE: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 pub trait Answer: Send + Sync + 'static {
+    /// The body of an answer. One that comes in parts keeps its connection while it comes.
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
+
     /// One request, one answer. Dropped when the peer goes away.
     fn answer(
         &self,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves until `stop`; then lets running requests finish until `abort`.
 pub async fn serve<A: Answer>(
@@ -205,7 +211,10 @@ impl<A: Answer> Shared<A> {
                 let (answer, running) = (answer.clone(), activity.begin());
                 async move {
                     let response = answer.answer(request).await;
-                    drop(running);
+                    let response = response.map(|body| Held {
+                        body,
+                        _running: running,
+                    });
                     Ok::<_, Infallible>(response)
                 }
             }
@@ -278,6 +287,32 @@ struct Activity {
 }
 
 struct Running(Arc<Activity>);
+
+/// A body whose request runs until it was sent.
+struct Held<B> {
+    body: B,
+    _running: Running,
+}
+
+impl<B: Body + Unpin> Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Activity {
     fn begin(self: &Arc<Self>) -> Running {

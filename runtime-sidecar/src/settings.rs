@@ -32,6 +32,8 @@ pub struct Settings {
     pub config_interval: Duration,
     /// What a caller of `/drain` must know; absent: 404.
     pub drain_token: Option<String>,
+    /// What a change over the ops server must be authorized with; absent: it only shows things.
+    pub ops_token: Option<String>,
     /// `PUT /log-level`; absent: 404.
     pub set_log_filter: Option<SetLogFilter>,
 }
@@ -70,6 +72,7 @@ impl Default for Settings {
             readiness_interval: Duration::from_millis(250),
             config_interval: Duration::from_secs(1),
             drain_token: None,
+            ops_token: None,
             set_log_filter: None,
         }
     }

@@ -18,6 +18,8 @@ pub fn files(_root: &Path) -> Result<Output, String> {
         let name = format!("{FOLDER}/{}.yaml", crd.spec.names.plural);
         let mut value = serde_json::to_value(&crd).map_err(|error| error.to_string())?;
         whole_numbers(&mut value);
+        // In order whatever a dependency asks of serde_json.
+        value.sort_all_objects();
         let text = serde_saphyr::to_string(&value).map_err(|error| error.to_string())?;
         output.add(name, format!("{MARK}\n{text}"));
     }

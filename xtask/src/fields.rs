@@ -29,6 +29,7 @@ pub fn files(_root: &Path) -> Result<Output, String> {
                 .and_then(|s| s.open_api_v3_schema.as_ref());
             let mut schema = serde_json::to_value(schema).map_err(|error| error.to_string())?;
             whole_numbers(&mut schema);
+            schema.sort_all_objects();
             let short = names
                 .short_names
                 .iter()

@@ -24,7 +24,7 @@ use change::broken;
 const FIXTURES: &str = "crds/fixtures";
 const MARK: &str = "# bound: made by `cargo run -p xtask -- generate`";
 /// Kinds in the order in which shared blocks are looked for.
-const KINDS: [&str; 3] = ["QueueConsumer", "Webhook", "MessageBus"];
+const KINDS: [&str; 4] = ["QueueConsumer", "Webhook", "FifoConsumer", "MessageBus"];
 
 /// One file a bound.
 pub fn files(root: &Path) -> Result<Output, String> {
@@ -51,7 +51,8 @@ pub fn files(root: &Path) -> Result<Output, String> {
                 output.add(format!("{FIXTURES}/rejected/{name}.yaml"), text);
             }
         }
-        for (name, value) in limits::of(&linter, &bases, &schema)? {
+        for (name, mut value) in limits::of(&linter, &bases, &schema)? {
+            value.sort_all_objects();
             let name = format!("{}-{name}", kind.to_lowercase());
             let text = serde_saphyr::to_string(&value).map_err(|error| error.to_string())?;
             output.add(
@@ -77,6 +78,7 @@ fn schema_of(kind: &str) -> Result<Value, String> {
     let mut schema = serde_json::to_value(schema.and_then(|schema| schema.open_api_v3_schema))
         .map_err(|error| error.to_string())?;
     crate::crds::whole_numbers(&mut schema);
+    schema.sort_all_objects();
     Ok(schema)
 }
 
@@ -218,10 +220,11 @@ fn fixture(linter: &Linter, bases: &Bases, bound: &Bound) -> Result<String, Stri
             break;
         }
     }
-    let (count, value, others, path) = best.ok_or("no object breaks it")?;
+    let (count, mut value, others, path) = best.ok_or("no object breaks it")?;
     if count > 2 {
         return Err(format!("{count} problems at once: {others:?}"));
     }
+    value.sort_all_objects();
     let mut text = format!("# expect: {}\n", bound.expect);
     for other in others {
         // Hints are ours, not the server's.

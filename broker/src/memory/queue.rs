@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::Instant;
-use weir_core::dead_letter::Failure;
+use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::names::QueueNames;
 
 use super::state::{Handed, Held, State, over};
 use super::{MAX_MESSAGE_BYTES, Shared, Slot};
 use crate::error::BrokerError;
+use crate::fifo::FifoQueue;
 use crate::queue::{
-    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, StoredDeadLetter,
-    StoredMessage, WorkQueue,
+    Consumer, Delivery, Depth, Lease, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 
 /// A handle on one queue.
@@ -23,18 +25,61 @@ pub(super) struct MemoryQueue {
     pub(super) shared: Arc<Shared>,
     pub(super) slot: Arc<Slot>,
     pub(super) names: QueueNames,
+    pub(super) fifo: bool,
 }
 
 impl MemoryQueue {
-    fn with<T>(&self, work: impl FnOnce(&mut State, Instant) -> T) -> Result<T, BrokerError> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut State, Instant) -> T,
+    ) -> Result<T, BrokerError> {
         self.shared.with(&self.slot, &self.names, work)
     }
 
     /// As [`MemoryQueue::with`], then wakes those who wait for a message or a permit.
-    fn change<T>(&self, work: impl FnOnce(&mut State, Instant) -> T) -> Result<T, BrokerError> {
+    pub(super) fn change<T>(
+        &self,
+        work: impl FnOnce(&mut State, Instant) -> T,
+    ) -> Result<T, BrokerError> {
         let done = self.with(work)?;
         self.slot.changed.notify_waiters();
         Ok(done)
+    }
+
+    /// Waits as [`MemoryQueue::wait_for`] for a consumer, which is told once that its topology is gone.
+    pub(super) async fn next_of<T>(
+        &self,
+        told_missing: &mut bool,
+        mut attempt: impl FnMut(&mut State, Instant) -> Option<T>,
+    ) -> Result<T, BrokerError> {
+        loop {
+            match self.wait_for(&mut attempt).await {
+                Ok(found) => {
+                    *told_missing = false;
+                    return Ok(found);
+                }
+                Err(BrokerError::Missing { .. }) if *told_missing => {
+                    let changed = self.slot.changed.notified();
+                    tokio::pin!(changed);
+                    changed.as_mut().enable();
+                    if self.slot.lock().is_none() {
+                        changed.await;
+                    }
+                }
+                Err(error) => {
+                    *told_missing = true;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What a queue is not meant for.
+    fn check_kind(&self, fifo: bool) -> Result<(), BrokerError> {
+        if self.fifo == fifo {
+            return Ok(());
+        }
+        Err(crate::fifo::wrong_kind(fifo))
     }
 
     /// Waits until `attempt` finds something. `Missing` is passed on; an outage is waited out.
@@ -80,7 +125,13 @@ impl WorkQueue for MemoryQueue {
             })
     }
 
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        self.check_kind(true)?;
+        Ok(Arc::new(self.clone()))
+    }
+
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.check_kind(false)?;
         self.with(|_, _| ())?;
         Ok(Box::new(MemoryConsumer {
             queue: self.clone(),
@@ -91,6 +142,7 @@ impl WorkQueue for MemoryQueue {
     }
 
     async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError> {
+        self.check_kind(false)?;
         self.shared.check()?;
         let number = self.wait_for(State::permit).await?;
         Ok(Box::new(MemoryPermit {
@@ -127,6 +179,45 @@ impl WorkQueue for MemoryQueue {
         self.with(|state, _| state.remove_dead_letter(position))
     }
 
+    fn dead_letters_kept(&self) -> Duration {
+        let guard = self.slot.lock();
+        let config = guard.as_ref().map(|state| &state.config);
+        Duration::from_secs(config.map_or(0, |config| config.dead_letter_retention_seconds))
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.with(|state, _| state.last_dead_letter())
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        let size = letter.message.wire_len();
+        if size > MAX_MESSAGE_BYTES {
+            return Err(BrokerError::TooLarge {
+                size,
+                limit: MAX_MESSAGE_BYTES,
+            });
+        }
+        self.with(|state, now| state.store_dead_letter(letter, now))
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.with(|state, _| state.purge_dead_letters(through))
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.with(|state, _| state.record(name))
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        _kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.with(|state, _| state.put_record(name, expected, body))
+    }
+
     fn max_message_bytes(&self) -> usize {
         MAX_MESSAGE_BYTES
     }
@@ -153,34 +244,16 @@ impl Consumer for MemoryConsumer {
     }
 
     async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
-        loop {
-            if self.stopped {
-                return Ok(None);
-            }
-            let wanted = self.wanted > 0;
-            let deliver = |state: &mut State, now| {
-                if wanted { state.deliver(now) } else { None }
-            };
-            match self.queue.wait_for(deliver).await {
-                Ok(handed) => {
-                    self.told_missing = false;
-                    self.wanted -= 1;
-                    return Ok(Some(delivery(&self.queue, handed)));
-                }
-                Err(BrokerError::Missing { .. }) if self.told_missing => {
-                    let changed = self.queue.slot.changed.notified();
-                    tokio::pin!(changed);
-                    changed.as_mut().enable();
-                    if self.queue.slot.lock().is_none() {
-                        changed.await;
-                    }
-                }
-                Err(error) => {
-                    self.told_missing = true;
-                    return Err(error);
-                }
-            }
+        if self.stopped {
+            return Ok(None);
         }
+        let wanted = self.wanted > 0;
+        let deliver = |state: &mut State, now| {
+            if wanted { state.deliver(now) } else { None }
+        };
+        let handed = self.queue.next_of(&mut self.told_missing, deliver).await?;
+        self.wanted -= 1;
+        Ok(Some(delivery(&self.queue, handed)))
     }
 
     async fn stop(&mut self) {

@@ -2,17 +2,23 @@
 //!
 //! Spans of time are measured with the `now` that is passed in, times of day with `wall`.
 
+mod fifo;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_core::config::QueueConfig;
 use weir_core::dead_letter::{DeadLetter, Failure};
 use weir_core::message::Message;
 
+use super::lanes::Lanes;
 use crate::error::BrokerError;
-use crate::queue::{Depth, Page, Publication, Published, StoredDeadLetter, StoredMessage};
+use crate::queue::{
+    Depth, Page, Publication, Published, Record, RecordName, StoredDeadLetter, StoredMessage,
+};
 
 /// Where a stored message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +76,9 @@ pub(super) struct State {
     key_ends: BTreeSet<(Instant, String)>,
     dead: BTreeMap<u64, (DeadLetter, Instant)>,
     permits: HashMap<u64, Instant>,
+    records: HashMap<RecordName, Record>,
+    /// The groups, where order is kept.
+    pub(super) lanes: Lanes,
 }
 
 impl State {
@@ -87,16 +96,20 @@ impl State {
             key_ends: BTreeSet::new(),
             dead: BTreeMap::new(),
             permits: HashMap::new(),
+            records: HashMap::new(),
+            lanes: Lanes::default(),
         }
     }
 
     /// Messages that a removal would lose: waiting and in flight, then dead letters.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.entries.len() as u64, self.dead.len() as u64)
+        let stored = self.entries.len() as u64 + self.lanes.stored();
+        (stored, self.dead.len() as u64)
     }
 
     /// Lets time pass: leases and permits end, delays are over, keys and dead letters are forgotten.
     pub(super) fn tick(&mut self, now: Instant, wall: Timestamp) {
+        self.lanes.tick(now);
         while let Some(&(until, position)) = self.leases.first()
             && until <= now
         {
@@ -137,7 +150,10 @@ impl State {
         let leases = self.leases.first().map(|(at, _)| *at);
         let delayed = self.delayed.first().map(|(at, _)| *at);
         let permits = self.permits.values().min().copied();
-        [leases, delayed, permits].into_iter().flatten().min()
+        [leases, delayed, permits, self.lanes.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn publish(
@@ -154,7 +170,7 @@ impl State {
                 duplicate: true,
             });
         }
-        if self.entries.len() as u64 >= self.config.capacity {
+        if self.entries.len() as u64 + self.lanes.stored() >= self.config.capacity {
             return None;
         }
         let id = publication.message.id.clone();
@@ -162,7 +178,11 @@ impl State {
             self.key_ends.insert((now + window, identity.clone()));
             self.keys.insert(identity, id.clone());
         }
-        self.store(publication.message, 0, publication.delay, now, wall);
+        if self.config.fifo.is_some() {
+            self.line_up(publication.message, publication.delay, now, wall);
+        } else {
+            self.store(publication.message, 0, publication.delay, now, wall);
+        }
         Some(Published {
             id,
             duplicate: false,
@@ -243,17 +263,18 @@ impl State {
             return false;
         }
         if let Some(entry) = self.take(held.position) {
-            let letter = DeadLetter {
-                message: entry.message,
-                failure: failure.clone(),
-            };
-            // The letter of the latest death replaces an earlier one of the same message.
-            self.dead
-                .retain(|_, (known, _)| known.message.id != letter.message.id);
-            let position = self.next();
-            self.dead.insert(position, (letter, now));
+            self.bury(entry.message, failure.clone(), now);
         }
         true
+    }
+
+    /// Stores a dead letter. That of the latest death replaces an earlier one of the same message.
+    pub(super) fn bury(&mut self, message: Message, failure: Failure, now: Instant) {
+        self.dead
+            .retain(|_, (known, _)| known.message.id != message.id);
+        let position = self.next();
+        self.dead
+            .insert(position, (DeadLetter { message, failure }, now));
     }
 
     pub(super) fn give_back(&mut self, held: Held, begun: bool) -> bool {
@@ -294,20 +315,37 @@ impl State {
 
     pub(super) fn depth(&self) -> Depth {
         Depth {
-            ready: self.ready.len() as u64,
-            in_flight: self.leases.len() as u64,
-            delayed: self.delayed.len() as u64,
+            ready: self.ready.len() as u64
+                + self.lanes.stored().saturating_sub(self.lanes.in_turn()),
+            in_flight: self.leases.len() as u64 + self.lanes.in_turn().min(self.lanes.stored()),
+            delayed: self.delayed.len() as u64 + self.lanes.delayed(),
             dead: self.dead.len() as u64,
             oldest: self
                 .entries
                 .values()
                 .filter(|entry| !matches!(entry.place, Place::Delayed { .. }))
                 .map(|entry| entry.stored_at)
+                .chain(self.lanes.entries().map(|entry| entry.stored_at))
                 .min(),
         }
     }
 
     pub(super) fn peek(&self, after: Option<u64>, limit: usize) -> Page<StoredMessage> {
+        if self.config.fifo.is_some() {
+            let mut entries: Vec<_> = self
+                .lanes
+                .entries()
+                .filter(|entry| entry.position >= beyond(after))
+                .collect();
+            entries.sort_unstable_by_key(|entry| entry.position);
+            let seen = entries.into_iter().map(|entry| StoredMessage {
+                message: entry.message.clone(),
+                attempts: entry.attempts,
+                due: entry.due.map(|(_, at)| at),
+                position: entry.position,
+            });
+            return page(seen, limit, |item| item.position);
+        }
         let entries = self
             .entries
             .range(beyond(after)..)
@@ -348,12 +386,56 @@ impl State {
         self.dead.remove(&position).is_some()
     }
 
+    pub(super) fn last_dead_letter(&self) -> Option<u64> {
+        self.dead.keys().next_back().copied()
+    }
+
+    pub(super) fn store_dead_letter(&mut self, letter: &DeadLetter, now: Instant) -> bool {
+        let id = &letter.message.id;
+        let known = self
+            .dead
+            .values()
+            .find(|(known, _)| known.message.id == *id);
+        if known.is_some_and(|(known, _)| known.failure.failed_at >= letter.failure.failed_at) {
+            return false;
+        }
+        self.dead.retain(|_, (known, _)| known.message.id != *id);
+        let position = self.next();
+        self.dead.insert(position, (letter.clone(), now));
+        true
+    }
+
+    pub(super) fn purge_dead_letters(&mut self, through: u64) -> u64 {
+        let before = self.dead.len();
+        self.dead.retain(|position, _| *position > through);
+        (before - self.dead.len()) as u64
+    }
+
+    pub(super) fn record(&self, name: RecordName) -> Option<Record> {
+        self.records.get(&name).cloned()
+    }
+
+    pub(super) fn put_record(
+        &mut self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+    ) -> Option<u64> {
+        let version = self.records.get(&name).map_or(0, |record| record.version);
+        if version != expected {
+            return None;
+        }
+        let version = self.next();
+        self.records.insert(name, Record { body, version });
+        Some(version)
+    }
+
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn lease(&self) -> Duration {
+    pub(super) fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.config.lease_seconds))
     }
 
@@ -396,8 +478,7 @@ impl State {
         } else {
             let due = now + delay;
             self.delayed.insert((due, position));
-            let span = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
-            let due_at = wall.checked_add(span).unwrap_or(Timestamp::MAX);
+            let due_at = due_at(wall, delay);
             Place::Delayed { due, due_at }
         };
         let entry = Entry {
@@ -415,6 +496,11 @@ impl State {
 /// How a lease that is over is answered.
 pub(super) fn over(id: &str) -> BrokerError {
     BrokerError::LeaseOver { id: id.to_owned() }
+}
+
+fn due_at(wall: Timestamp, delay: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
+    wall.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
 fn beyond(after: Option<u64>) -> u64 {

@@ -151,6 +151,8 @@ pub(crate) struct StreamInfo {
 pub(crate) struct StreamState {
     pub(crate) messages: u64,
     #[serde(default)]
+    pub(crate) last_seq: u64,
+    #[serde(default)]
     pub(crate) subjects: Option<HashMap<String, u64>>,
 }
 
@@ -163,11 +165,26 @@ pub(crate) struct ConsumerInfo {
     pub(crate) num_ack_pending: u64,
     #[serde(default)]
     pub(crate) paused: Option<bool>,
+    #[serde(default)]
+    pub(crate) delivered: DeliveredUpTo,
+}
+
+/// How far a consumer has come.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct DeliveredUpTo {
+    #[serde(default)]
+    pub(crate) stream_seq: u64,
 }
 
 /// The answer of a command that says nothing but that it was done.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Done {}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Purged {
+    #[serde(default)]
+    pub(crate) purged: u64,
+}
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessageAnswer {

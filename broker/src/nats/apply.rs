@@ -16,11 +16,12 @@ use super::api::{
 use super::codec::put;
 use super::connection::{Connection, REQUEST_TIMEOUT, parse};
 use super::topology::{
-    FOR_EVER, Names, Owner, PERMITS, WORKERS, dead_stream, differing, is_of, is_orphaned, merged,
-    orphaned, owner, permits, queue_stream, workers,
+    FOR_EVER, Names, Owner, PERMITS, WORKERS, dead_stream, differing, is_of, is_orphaned,
+    keeps_order, merged, orphaned, owner, permits, queue_stream, workers,
 };
 use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::fifo::other_kind;
 use crate::transport::{Applied, QueueSpec, Removal, Removed};
 
 /// How often something is read again that another process changes meanwhile.
@@ -106,6 +107,10 @@ pub(crate) async fn stream(
         let fields = differing(&info.config, want);
         if fields.is_empty() {
             return Ok(());
+        }
+        let names = Names::of(spec);
+        if name == names.stream && keeps_order(&info.config, &names) != keeps_order(want, &names) {
+            return Err(other_kind(name));
         }
         let subject = format!("STREAM.UPDATE.{name}");
         let update = merged(&info.config, want);
@@ -385,22 +390,65 @@ pub(crate) async fn remove(
     Ok(removed)
 }
 
-/// Messages on the main subject, whether ready or in flight.
+/// Messages that are ready or in flight.
 async fn waiting(connection: &Connection, names: &Names) -> Result<u64, BrokerError> {
-    let info = read_stream(connection, &names.stream, Some(&names.main)).await?;
-    Ok(info
-        .and_then(|info| info.state.subjects)
-        .into_iter()
-        .flatten()
-        .map(|(_, n)| n)
-        .sum())
+    let main = messages_on(connection, names, &names.main).await?;
+    let groups = messages_on(connection, names, &names.all("group")).await?;
+    let fronts = messages_on(connection, names, &names.all("front")).await?;
+    Ok(main + groups + fronts)
+}
+
+/// Messages on all subjects that match a filter.
+pub(crate) async fn messages_on(
+    connection: &Connection,
+    names: &Names,
+    filter: &str,
+) -> Result<u64, BrokerError> {
+    let mut messages = 0;
+    subjects_on(connection, names, filter, |_, count| messages += count).await?;
+    Ok(messages)
+}
+
+/// Tells every subject that matches a filter with the number of its messages.
+pub(crate) async fn subjects_on(
+    connection: &Connection,
+    names: &Names,
+    filter: &str,
+    mut tell: impl FnMut(&str, u64),
+) -> Result<(), BrokerError> {
+    let api = format!("STREAM.INFO.{}", names.stream);
+    let mut offset = 0;
+    loop {
+        let body = json!({ "subjects_filter": filter, "offset": offset });
+        let info: StreamInfo = connection
+            .api("read stream", &api, &body)
+            .await
+            .map_err(|failure| failure.told(&names.shown()))?;
+        let page = info.state.subjects.unwrap_or_default();
+        for (subject, count) in &page {
+            tell(subject, *count);
+        }
+        offset += page.len() as u64;
+        if page.is_empty() || offset >= info.total {
+            return Ok(());
+        }
+    }
 }
 
 /// Messages that wait for their time. Each has a subject of its own; the page asked for lies behind
 /// the last one, so that the server answers their number without listing them.
 pub(crate) async fn scheduled(connection: &Connection, names: &Names) -> Result<u64, BrokerError> {
+    subjects_in(connection, names, &names.all("retry")).await
+}
+
+/// How many subjects match a filter.
+pub(crate) async fn subjects_in(
+    connection: &Connection,
+    names: &Names,
+    filter: &str,
+) -> Result<u64, BrokerError> {
     let subject = format!("STREAM.INFO.{}", names.stream);
-    let body = json!({ "subjects_filter": names.all("retry"), "offset": 1_000_000_000 });
+    let body = json!({ "subjects_filter": filter, "offset": 1_000_000_000 });
     let info: StreamInfo = connection
         .api("read stream", &subject, &body)
         .await

@@ -20,6 +20,8 @@ pub(crate) use weir_core::wire::ATTEMPTS;
 
 /// Which stored copy this was made from.
 pub(crate) const COPY: &str = "weir-copy";
+/// When a message of a group may be handled, RFC 3339; absent for at once.
+pub(crate) const DUE: &str = "weir-due";
 /// Most bytes of headers that a server takes.
 const SERVER_HEADER_BYTES: usize = 64 * 1024;
 /// What is kept free for the envelope of a dead letter and for headers of the transport.
@@ -205,6 +207,7 @@ mod tests {
             ),
             body in prop::collection::vec(any::<u8>(), 0..64),
             attempts in 0u32..9,
+            group in prop::option::of(any::<String>()),
         ) {
             let message = Message {
                 id: "a.b:c~".to_owned(),
@@ -217,6 +220,7 @@ mod tests {
                     })
                     .collect(),
                 body: body.into(),
+                group,
             };
             let headers = encode(&message, attempts).unwrap();
             prop_assert!(header_bytes(&headers) + message.body.len() <= message.wire_len() + 14);
@@ -243,8 +247,9 @@ mod tests {
             let message = Message {
                 id: text.clone(),
                 accepted_at: Timestamp::UNIX_EPOCH,
-                headers: [(name, text)].into_iter().collect(),
+                headers: [(name, text.clone())].into_iter().collect(),
                 body: Bytes::new(),
+                group: Some(text),
             };
             drop(encode(&message, 0));
             drop(encode(&Message { id: "a".to_owned(), ..message }, 0));
@@ -267,6 +272,7 @@ mod tests {
             accepted_at: Timestamp::UNIX_EPOCH,
             headers: Headers::new(),
             body: Bytes::new(),
+            group: None,
         };
         message
             .headers

@@ -22,7 +22,7 @@ use super::api::{ConsumerInfo, Failure};
 use super::connection::Link;
 use super::pull::{EXPIRES, HEARTBEAT, Pulls};
 use super::queue::Shared;
-use super::redelivery::{Taken, take_in};
+use super::redelivery::Taken;
 use super::topology::WORKERS;
 use crate::error::BrokerError;
 use crate::queue::{Consumer, Delivery};
@@ -33,7 +33,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long what is on its way may take to arrive after a stop.
 const LAST_ARRIVALS: Duration = Duration::from_secs(5);
 
-type Checking = FuturesUnordered<Pin<Box<dyn Future<Output = Option<Delivery>> + Send>>>;
+type Checking<T> = FuturesUnordered<Pin<Box<dyn Future<Output = Option<T>> + Send>>>;
+/// Makes of a message that came what is handed out. It is told whether the message may be a
+/// redelivery although it does not say so.
+pub(crate) type Take<T> = Box<dyn Fn(Message, bool) -> Option<Taken<T>> + Send + Sync>;
 
 struct Inbox {
     /// Requests are answered below this.
@@ -43,10 +46,10 @@ struct Inbox {
     losses: u64,
 }
 
-/// A consumer of one queue.
-pub(crate) struct NatsConsumer {
+/// A consumer of one queue, which hands out `T`.
+pub(crate) struct Puller<T> {
     shared: Arc<Shared>,
-    lease: Duration,
+    take: Take<T>,
     wanted: usize,
     pulls: Pulls,
     inbox: Option<Inbox>,
@@ -56,7 +59,7 @@ pub(crate) struct NatsConsumer {
     /// Came on an inbox that is not used any more.
     salvaged: VecDeque<Message>,
     /// Deliveries whose standing is being read.
-    checking: Checking,
+    checking: Checking<T>,
     /// Most deliveries that may be out, over all processes.
     outstanding: usize,
     /// So many first deliveries may be redeliveries that a killed server has forgotten. It forgets at
@@ -71,13 +74,13 @@ pub(crate) struct NatsConsumer {
     stopped: Option<Instant>,
 }
 
-impl NatsConsumer {
-    pub(crate) fn new(shared: Arc<Shared>, lease: Duration, outstanding: usize) -> Self {
+impl<T: Send + 'static> Puller<T> {
+    pub(crate) fn new(shared: Arc<Shared>, outstanding: usize, take: Take<T>) -> Self {
         let link = shared.connection.link();
         let losses = link.borrow().losses;
         Self {
             shared,
-            lease,
+            take,
             wanted: 0,
             pulls: Pulls::default(),
             inbox: None,
@@ -241,11 +244,11 @@ impl NatsConsumer {
     }
 
     /// Takes in what came: a delivery that can be handed out at once, or nothing yet.
-    fn take(&mut self, message: Message) -> Option<Delivery> {
+    fn take(&mut self, message: Message) -> Option<T> {
         let suspect = self.suspect > 0;
         self.suspect = self.suspect.saturating_sub(1);
-        match take_in(&self.shared, self.lease, message, suspect)? {
-            Taken::New(delivery) => Some(delivery),
+        match (self.take)(message, suspect)? {
+            Taken::New(taken) => Some(taken),
             Taken::Check(check) => {
                 self.checking.push(check);
                 None
@@ -314,9 +317,9 @@ impl NatsConsumer {
             .min()
     }
 
-    fn hand_out(&mut self, delivery: Delivery) -> Delivery {
+    fn hand_out(&mut self, taken: T) -> T {
         self.wanted = self.wanted.saturating_sub(1);
-        delivery
+        taken
     }
 
     /// True when nothing can come any more.
@@ -333,21 +336,19 @@ impl NatsConsumer {
         }
         self.inbox.is_none() && self.salvaged.is_empty() && self.checking.is_empty()
     }
-}
 
-#[async_trait]
-impl Consumer for NatsConsumer {
-    fn want(&mut self, more: usize) {
+    pub(crate) fn want(&mut self, more: usize) {
         if self.stopped.is_none() {
             self.wanted += more;
         }
     }
 
-    fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         self.wanted
     }
 
-    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
+    /// The next one; see [`Consumer::next`].
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, BrokerError> {
         loop {
             if self.is_over() {
                 return Ok(None);
@@ -403,7 +404,7 @@ impl Consumer for NatsConsumer {
         }
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if self.stopped.is_some() {
             return;
         }
@@ -415,5 +416,24 @@ impl Consumer for NatsConsumer {
         if !matches!(drained, Ok(Ok(()))) {
             self.abandon_inbox();
         }
+    }
+}
+
+#[async_trait]
+impl Consumer for Puller<Delivery> {
+    fn want(&mut self, more: usize) {
+        Puller::want(self, more);
+    }
+
+    fn wanted(&self) -> usize {
+        Puller::wanted(self)
+    }
+
+    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        Puller::next(self).await
+    }
+
+    async fn stop(&mut self) {
+        Puller::stop(self).await;
     }
 }

@@ -7,20 +7,25 @@ use async_nats::HeaderMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use weir_core::dead_letter::DeadLetter;
+use weir_core::message::Message;
 
 use super::codec::{RESERVE, encode, put};
 use super::commit::{Budget, Committer, no_stream};
 use super::connection::{Connection, parse};
-use super::consume::NatsConsumer;
+use super::consume::{Puller, Take};
+use super::fifo::Fifo;
 use super::group::{Guarded, Outcome};
 use super::permit::Permits;
 use super::recent::Recent;
+use super::redelivery::take_in;
 use super::topology::Names;
 use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::fifo::{FifoQueue, wrong_kind};
 use crate::queue::{
-    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
-    WorkQueue,
+    Consumer, Delivery, Depth, Page, Permit, Publication, Published, Record, RecordName,
+    StoredDeadLetter, StoredMessage, WorkQueue,
 };
 
 /// One stream as this process uses it.
@@ -74,12 +79,14 @@ impl Shared {
         put(headers, "Nats-Schedule-Target", &self.names.main)
     }
 
-    async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
-        let Publication {
-            message,
-            dedup,
-            delay,
-        } = publication;
+    /// Stores a message, once for each identity inside its window. `address` says on which subject,
+    /// and may add headers.
+    pub(crate) async fn publish(
+        &self,
+        message: Message,
+        dedup: Option<(String, Duration)>,
+        address: impl FnOnce(&mut HeaderMap, &Message) -> Result<String, BrokerError>,
+    ) -> Result<Published, BrokerError> {
         if !self.connection.is_up() {
             return Err(self.connection.unreachable());
         }
@@ -89,12 +96,7 @@ impl Shared {
         }
         let mut headers = encode(&message, 0)?;
         let share = self.budget.take(size).ok_or_else(|| self.full())?;
-        let subject = if delay.is_zero() {
-            self.names.main.clone()
-        } else {
-            self.schedule(&mut headers, delay)?;
-            self.names.retry(&message.id)
-        };
+        let subject = address(&mut headers, &message)?;
         let Some((identity, window)) = dedup else {
             let answer = self.store(&subject, headers, message.body).await;
             drop(share);
@@ -153,7 +155,7 @@ impl Shared {
         }
     }
 
-    fn max_message_bytes(&self) -> usize {
+    pub(crate) fn max_message_bytes(&self) -> usize {
         self.connection
             .client()
             .max_payload()
@@ -179,27 +181,63 @@ pub(crate) struct NatsQueue {
     pub(crate) lease: Duration,
     /// Most deliveries that may be out, over all processes.
     pub(crate) outstanding: usize,
+    /// How long dead letters are kept.
+    pub(crate) kept: Duration,
+    /// Present where order is kept.
+    pub(crate) fifo: Option<Arc<Fifo>>,
 }
 
 #[async_trait]
 impl WorkQueue for NatsQueue {
     async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
-        self.shared.publish(publication).await
+        let Publication {
+            message,
+            dedup,
+            delay,
+        } = publication;
+        if let Some(fifo) = &self.fifo {
+            return fifo.publish(message, dedup, delay).await;
+        }
+        let shared = &self.shared;
+        let address = |headers: &mut HeaderMap, message: &Message| {
+            if delay.is_zero() {
+                return Ok(shared.names.main.clone());
+            }
+            shared.schedule(headers, delay)?;
+            Ok(shared.names.retry(&message.id))
+        };
+        shared.publish(message, dedup, address).await
     }
 
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        let mut consumer =
-            NatsConsumer::new(Arc::clone(&self.shared), self.lease, self.outstanding);
+        if self.fifo.is_some() {
+            return Err(wrong_kind(false));
+        }
+        let (shared, lease) = (Arc::clone(&self.shared), self.lease);
+        let take: Take<Delivery> =
+            Box::new(move |message, suspect| take_in(&shared, lease, message, suspect));
+        let mut consumer = Puller::new(Arc::clone(&self.shared), self.outstanding, take);
         consumer.check().await?;
         Ok(Box::new(consumer))
     }
 
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        let fifo = self.fifo.clone().ok_or_else(|| wrong_kind(true))?;
+        Ok(fifo)
+    }
+
     async fn permit(&self) -> Result<Box<dyn Permit>, BrokerError> {
+        if self.fifo.is_some() {
+            return Err(wrong_kind(false));
+        }
         self.shared.permits().take().await
     }
 
     async fn depth(&self) -> Result<Depth, BrokerError> {
-        self.shared.depth().await
+        match &self.fifo {
+            Some(fifo) => Box::pin(fifo.depth()).await,
+            None => self.shared.depth().await,
+        }
     }
 
     async fn peek(
@@ -207,7 +245,10 @@ impl WorkQueue for NatsQueue {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
-        self.shared.peek(after, limit).await
+        match &self.fifo {
+            Some(fifo) => fifo.peek(after, limit).await,
+            None => self.shared.peek(after, limit).await,
+        }
     }
 
     async fn dead_letters(
@@ -224,6 +265,36 @@ impl WorkQueue for NatsQueue {
 
     async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {
         self.shared.remove_dead_letter(position).await
+    }
+
+    fn dead_letters_kept(&self) -> Duration {
+        self.kept
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.shared.last_dead_letter().await
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        self.shared.store_dead_letter(letter).await
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.shared.purge_dead_letters(through).await
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.shared.record(name).await
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.shared.put_record(name, expected, body, kept).await
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -17,8 +17,11 @@ use super::topology::WORKERS;
 use crate::error::BrokerError;
 use crate::queue::{Depth, Page, StoredDeadLetter, StoredMessage};
 
-/// Most messages that one request reads.
+/// Most messages that one request reads, and that the first one does: messages may be large.
 const MOST_AT_ONCE: usize = 256;
+const FIRST: usize = 16;
+/// A page ends when it has so many bytes, whatever its limit.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 impl Shared {
     pub(crate) async fn depth(&self) -> Result<Depth, BrokerError> {
@@ -66,15 +69,11 @@ impl Shared {
         limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
         let names = &self.names;
-        let mut found = self
-            .read(&names.stream, &names.main, after, limit + 1)
+        let ready = self.read(&names.stream, &names.main, after, limit).await?;
+        let delayed = self
+            .read(&names.stream, &names.all("retry"), after, limit)
             .await?;
-        found.extend(
-            self.read(&names.stream, &names.all("retry"), after, limit + 1)
-                .await?,
-        );
-        found.sort_by_key(|read| read.sequence);
-        Ok(page(found, limit, |read| {
+        Ok(page(ready.and(delayed), limit, |read| {
             let due = read
                 .value("Nats-Schedule")
                 .and_then(|at| at.strip_prefix("@at ")?.parse().ok());
@@ -95,7 +94,7 @@ impl Shared {
     ) -> Result<Page<StoredDeadLetter>, BrokerError> {
         let names = &self.names;
         let found = self
-            .read(&names.dead_stream, &names.all("dead"), after, limit + 1)
+            .read(&names.dead_stream, &names.all("dead"), after, limit)
             .await?;
         Ok(page(found, limit, |read| StoredDeadLetter {
             letter: read.dead_letter(),
@@ -122,37 +121,45 @@ impl Shared {
     }
 
     /// Reads at most `limit` messages of a subject after a position, in order.
-    async fn read(
+    pub(crate) async fn read(
         &self,
         stream: &str,
         subject: &str,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Raw>, BrokerError> {
-        let mut found: Vec<Raw> = Vec::new();
+    ) -> Result<Found, BrokerError> {
+        let mut found = Found::default();
         let mut from = after.map_or(1, |position| position + 1);
-        while found.len() < limit {
-            let batch = (limit - found.len()).min(MOST_AT_ONCE);
-            let (read, more) = self.read_once(stream, subject, from, batch).await?;
-            if let Some(last) = read.last() {
-                from = last.sequence + 1;
-            }
-            let none = read.is_empty();
-            found.extend(read);
-            if none || !more {
+        let (mut bytes, mut most) = (0, FIRST);
+        while found.items.len() < limit {
+            let batch = (limit - found.items.len()).min(most);
+            let (read, more) = self.read_once(stream, subject, from, batch, 0).await?;
+            found.cut = None;
+            let Some(last) = read.last().map(|last| last.sequence) else {
                 break;
+            };
+            from = last + 1;
+            bytes += read.iter().map(|raw| raw.body.len()).sum::<usize>();
+            found.items.extend(read);
+            found.cut = more.then_some(last);
+            if !more || bytes >= PAGE_BYTES {
+                break;
+            }
+            if bytes < PAGE_BYTES / 8 {
+                most = MOST_AT_ONCE;
             }
         }
         Ok(found)
     }
 
-    /// One request, and whether there is more behind it.
-    async fn read_once(
+    /// One request, and whether there is more behind it. It stops after `max_bytes`, if that is not 0.
+    pub(crate) async fn read_once(
         &self,
         stream: &str,
         subject: &str,
         from: u64,
         batch: usize,
+        max_bytes: usize,
     ) -> Result<(Vec<Raw>, bool), BrokerError> {
         const OPERATION: &str = "read messages";
         let shown = format!("stream {stream}");
@@ -167,7 +174,9 @@ impl Shared {
             .await
             .map_err(|error| connection.unavailable(error.to_string()))?;
         let api = format!("$JS.API.DIRECT.GET.{stream}");
-        let body = json!({ "batch": batch, "seq": from, "next_by_subj": subject });
+        let body = json!({
+            "batch": batch, "seq": from, "next_by_subj": subject, "max_bytes": max_bytes,
+        });
         connection
             .send(
                 OPERATION,
@@ -256,17 +265,37 @@ fn is_gone(failure: &Failure) -> bool {
     )
 }
 
+/// What was read, in order.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) items: Vec<Raw>,
+    /// The last position that was looked at, where there is more behind it.
+    pub(crate) cut: Option<u64>,
+}
+
+impl Found {
+    /// Both in one order, as far as both were read.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let cut = [self.cut, other.cut].into_iter().flatten().min();
+        self.items.extend(other.items);
+        self.items.sort_by_key(|read| read.sequence);
+        if let Some(cut) = cut {
+            self.items.retain(|read| read.sequence <= cut);
+        }
+        Self {
+            items: self.items,
+            cut,
+        }
+    }
+}
+
 /// Cuts a page from what was read.
-fn page<T>(mut found: Vec<Raw>, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = if more {
-        found.last().map(|read| read.sequence)
-    } else {
-        None
-    };
+pub(crate) fn page<T>(mut found: Found, limit: usize, read: impl Fn(Raw) -> T) -> Page<T> {
+    let more = found.cut.is_some() || found.items.len() > limit;
+    found.items.truncate(limit);
+    let last = found.items.last().map(|read| read.sequence);
     Page {
-        items: found.into_iter().map(read).collect(),
-        next,
+        items: found.items.into_iter().map(read).collect(),
+        next: last.filter(|_| more),
     }
 }

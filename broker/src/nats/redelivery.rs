@@ -13,6 +13,7 @@ use super::api::Failure;
 use super::codec::{ATTEMPTS, COPY, Raw as Stored, pairs};
 use super::commit::last;
 use super::queue::Shared;
+use super::receipt::Receipt;
 use super::settle::{NatsLease, Written};
 use super::tries::{Found, Record, Source, Standing, judge};
 use crate::error::BrokerError;
@@ -22,11 +23,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A message that came.
-pub(crate) enum Taken {
+pub(crate) enum Taken<T> {
     /// To be handed out.
-    New(Delivery),
+    New(T),
     /// To be handed out if this says so.
-    Check(Pin<Box<dyn Future<Output = Option<Delivery>> + Send>>),
+    Check(Pin<Box<dyn Future<Output = Option<T>> + Send>>),
 }
 
 /// Reads a message. Nothing comes of one that cannot be acknowledged.
@@ -35,15 +36,8 @@ pub(crate) fn take_in(
     span: Duration,
     raw: Raw,
     suspect: bool,
-) -> Option<Taken> {
-    let reply = raw.reply.as_ref().map(|reply| reply.as_str().to_owned());
-    let Some((reply, source)) = reply.and_then(|reply| {
-        let source = Source::parse(&reply)?;
-        Some((reply, source))
-    }) else {
-        tracing::warn!(subject = raw.subject.as_str(), "not a delivery; left alone");
-        return None;
-    };
+) -> Option<Taken<Delivery>> {
+    let (reply, source) = source_of(&raw)?;
     let redelivered = source.delivered > 1;
     let stored = Stored {
         sequence: source.sequence,
@@ -53,14 +47,8 @@ pub(crate) fn take_in(
     };
     let (copy, read) = (stored.copy(), stored.message());
     let (message, attempts) = (read.message, read.attempts);
-    let lease = NatsLease::new(
-        Arc::clone(shared),
-        message.clone(),
-        reply,
-        source,
-        copy,
-        span,
-    );
+    let receipt = Receipt::new(Arc::clone(shared), reply, source);
+    let lease = NatsLease::new(receipt, message.clone(), copy, span);
     if redelivered || suspect {
         let shared = Arc::clone(shared);
         return Some(Taken::Check(Box::pin(async move {
@@ -73,6 +61,19 @@ pub(crate) fn take_in(
         redelivered,
         lease: Arc::new(lease),
     }))
+}
+
+/// Where a delivery is acknowledged and where its message is stored.
+pub(crate) fn source_of(raw: &Raw) -> Option<(String, Source)> {
+    let reply = raw.reply.as_ref().map(|reply| reply.as_str().to_owned());
+    let found = reply.and_then(|reply| {
+        let source = Source::parse(&reply)?;
+        Some((reply, source))
+    });
+    if found.is_none() {
+        tracing::warn!(subject = raw.subject.as_str(), "not a delivery; left alone");
+    }
+    found
 }
 
 /// Looks up what became of a redelivered copy, for as long as its lease lasts.

@@ -4,7 +4,7 @@
 //! by our own clock: when it is over, nothing but `ack` is sent any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -14,22 +14,20 @@ use tokio::time::Instant;
 use weir_core::dead_letter::Failure;
 use weir_core::message::Message;
 
-use super::api::{Failure as Unsaid, PubAck};
+use super::api::PubAck;
 use super::apply::purge;
 use super::codec::{COPY, encode, encode_dead, put};
 use super::commit::{last, no_stream};
-use super::connection::{REQUEST_TIMEOUT, parse};
+use super::connection::parse;
 use super::group::{Guarded, Outcome};
 use super::queue::{Shared, whole_seconds};
-use super::read::delete_copy;
+use super::receipt::Receipt;
 use super::tries::{Record, Source};
 use crate::error::BrokerError;
 use crate::queue::Lease;
 
 /// How long counts of unfinished calls are kept when nothing removes them.
 const COUNTS_KEPT: Duration = Duration::from_hours(7 * 24);
-/// How long an answer may take of a server that may have forgotten the delivery.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 /// How often a write is repeated that somebody else got ahead of.
 const TRIES: usize = 4;
 
@@ -44,10 +42,8 @@ pub(crate) struct Written {
 
 /// The right to handle one delivery.
 pub(crate) struct NatsLease {
-    shared: Arc<Shared>,
+    receipt: Receipt,
     message: Message,
-    reply: String,
-    source: Source,
     copy: String,
     span: Duration,
     until: Mutex<Instant>,
@@ -55,27 +51,14 @@ pub(crate) struct NatsLease {
     /// Calls are counted: this is not known to be the first delivery.
     counted: AtomicBool,
     begun: AtomicBool,
-    /// Losses of the connection before it came.
-    losses: u64,
 }
 
 impl NatsLease {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        message: Message,
-        reply: String,
-        source: Source,
-        copy: String,
-        span: Duration,
-    ) -> Self {
-        let losses = shared.connection.link().borrow().losses;
+    pub(crate) fn new(receipt: Receipt, message: Message, copy: String, span: Duration) -> Self {
         Self {
-            losses,
-            counted: AtomicBool::new(source.delivered > 1),
-            shared,
+            counted: AtomicBool::new(receipt.source().delivered > 1),
+            receipt,
             message,
-            reply,
-            source,
             copy,
             span,
             // The server's clock began when it sent; ours must end first.
@@ -83,6 +66,10 @@ impl NatsLease {
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        self.receipt.shared()
     }
 
     /// Notes what was found on the subject of the copy.
@@ -96,7 +83,7 @@ impl NatsLease {
     }
 
     pub(crate) fn source(&self) -> &Source {
-        &self.source
+        self.receipt.source()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -116,67 +103,11 @@ impl NatsLease {
         Ok(())
     }
 
-    /// Says something about the delivery and waits until the server has taken it in.
-    async fn say(&self, operation: &'static str, what: &'static str) -> Result<(), BrokerError> {
-        let word = Bytes::from_static(what.as_bytes());
-        match self
-            .shared
-            .connection
-            .request(operation, &self.reply, None, word)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(failure) => {
-                Err(no_stream(&self.shared.connection, &self.shared.names.stream, failure).await)
-            }
-        }
-    }
-
-    /// As [`NatsLease::say`]. False when the server does not answer, as one does not that has
-    /// forgotten the delivery: it was killed, or its consumer was made anew.
-    async fn say_if_known(
-        &self,
-        operation: &'static str,
-        what: &'static str,
-    ) -> Result<bool, BrokerError> {
-        let same = self.shared.connection.link().borrow().losses == self.losses;
-        let patience = if same {
-            REQUEST_TIMEOUT
-        } else {
-            FORGOTTEN_AFTER
-        };
-        let word = Bytes::from_static(what.as_bytes());
-        let said = self
-            .shared
-            .connection
-            .request(operation, &self.reply, None, word);
-        match tokio::time::timeout(patience, said).await {
-            Ok(Ok(_)) => Ok(true),
-            Err(_)
-            | Ok(Err(Unsaid::NoResponders | Unsaid::Broker(BrokerError::TimedOut { .. }))) => {
-                Ok(false)
-            }
-            Ok(Err(failure)) => Err(failure.told(&self.shared.names.shown())),
-        }
-    }
-
-    /// Acknowledges. Where the server has forgotten the delivery, the message is deleted: it would be
-    /// delivered as if it were new.
-    async fn acknowledge(&self) -> Result<(), BrokerError> {
-        if !self.say_if_known("acknowledge", "+ACK").await? {
-            let names = &self.shared.names;
-            let (sequence, time) = (self.source.sequence, self.source.stored_at);
-            delete_copy(&self.shared.connection, &names.stream, sequence, Some(time)).await?;
-        }
-        self.shared.recent.note(&self.reply, self.source.stored_at);
-        Ok(())
-    }
-
     /// Replaces the record of the copy. Where somebody else was faster, theirs is replaced.
     async fn write(&self, record: Record) -> Result<(), BrokerError> {
         const OPERATION: &str = "count call";
-        let subject = self.shared.names.tries(self.source.sequence);
-        let connection = &self.shared.connection;
+        let subject = self.shared().names.tries(self.source().sequence);
+        let connection = &self.shared().connection;
         for _ in 0..TRIES {
             let expected = self.written().sequence;
             let mut headers = HeaderMap::new();
@@ -205,7 +136,7 @@ impl NatsLease {
                 }
                 Err(failure) if failure.is_wrong_sequence() => self.read_again(&subject).await?,
                 Err(failure) => {
-                    return Err(no_stream(connection, &self.shared.names.stream, failure).await);
+                    return Err(no_stream(connection, &self.shared().names.stream, failure).await);
                 }
             }
         }
@@ -213,8 +144,8 @@ impl NatsLease {
     }
 
     async fn read_again(&self, subject: &str) -> Result<(), BrokerError> {
-        let names = &self.shared.names;
-        let now = last(&self.shared.connection, &names.stream, subject)
+        let names = &self.shared().names;
+        let now = last(&self.shared().connection, &names.stream, subject)
             .await
             .map_err(|failure| failure.told(&names.shown()))?;
         self.written().sequence = now.map_or(0, |record| record.sequence);
@@ -223,12 +154,12 @@ impl NatsLease {
 
     /// Acknowledges, then removes the count that is not needed any more.
     async fn remove(&self) -> Result<(), BrokerError> {
-        self.acknowledge().await?;
+        self.receipt.acknowledge().await?;
         if self.written().sequence > 0 {
-            let names = &self.shared.names;
-            let subject = names.tries(self.source.sequence);
+            let names = &self.shared().names;
+            let subject = names.tries(self.source().sequence);
             // What stays goes with its time to live.
-            if let Err(error) = purge(&self.shared.connection, &names.stream, &subject).await {
+            if let Err(error) = purge(&self.shared().connection, &names.stream, &subject).await {
                 tracing::debug!(id = self.message.id, %error, "a count was left to expire");
             }
         }
@@ -237,14 +168,14 @@ impl NatsLease {
 
     /// Stores the schedule together with the mark that the copy has moved, once.
     async fn store_retry(&self, delay: Duration, attempts: u32) -> Result<(), BrokerError> {
-        let names = &self.shared.names;
+        let names = &self.shared().names;
         let moved = Record::Moved(attempts);
         let mut headers = encode(&self.message, attempts)?;
         put(&mut headers, COPY, &self.copy)?;
-        self.shared.schedule(&mut headers, delay)?;
+        self.shared().schedule(&mut headers, delay)?;
         for _ in 0..TRIES {
             let store = Guarded {
-                key: names.tries(self.source.sequence),
+                key: names.tries(self.source().sequence),
                 expected: self.written().sequence,
                 mark: moved.write().into(),
                 // Long enough for the redelivery that a missing acknowledgement causes.
@@ -254,11 +185,11 @@ impl NatsLease {
                 body: self.message.body.clone(),
             };
             let share = self
-                .shared
+                .shared()
                 .budget
                 .take(store.size())
-                .ok_or_else(|| self.shared.full())?;
-            match self.shared.committer().commit(store, share).await? {
+                .ok_or_else(|| self.shared().full())?;
+            match self.shared().committer().commit(store, share).await? {
                 Outcome::Stored => return Ok(()),
                 Outcome::Refused { sequence, mark } => {
                     if matches!(Record::read(&mark), Some(Record::Moved(_))) {
@@ -269,55 +200,57 @@ impl NatsLease {
             }
         }
         Err(self
-            .shared
+            .shared()
             .connection
             .unavailable("the message is being changed by others"))
     }
+}
 
-    /// Stores the dead letter, once for this copy; one of an earlier copy is replaced.
-    pub(crate) async fn store_dead(&self, failure: &Failure) -> Result<(), BrokerError> {
-        const OPERATION: &str = "store dead letter";
-        let names = &self.shared.names;
-        let connection = &self.shared.connection;
-        let subject = names.dead(&self.message.id);
-        let headers = encode_dead(&self.message, failure, &self.copy)?;
-        let mut expected = 0;
-        for _ in 0..TRIES {
-            let mut headers = headers.clone();
-            put(
-                &mut headers,
-                "Nats-Expected-Last-Subject-Sequence",
-                &expected.to_string(),
-            )?;
-            let body = self.message.body.clone();
-            let stored = match connection
-                .request(OPERATION, &subject, Some(headers), body)
-                .await
-            {
-                Ok(answer) => parse::<PubAck>(OPERATION, &answer.payload),
-                Err(failure) => Err(failure),
-            };
-            match stored {
-                Ok(_) => return Ok(()),
-                Err(failure) if failure.is_wrong_sequence() => {
-                    let known = last(connection, &names.dead_stream, &subject)
-                        .await
-                        .map_err(|failure| failure.told(&names.dead_stream))?;
-                    match known {
-                        Some(letter) if letter.value(COPY) == Some(&self.copy) => {
-                            return Ok(());
-                        }
-                        Some(letter) => expected = letter.sequence,
-                        None => expected = 0,
-                    }
-                }
-                Err(failure) => {
-                    return Err(no_stream(connection, &names.dead_stream, failure).await);
+/// Stores the dead letter of a message, once for each stored copy; one of an earlier copy is replaced.
+pub(crate) async fn store_dead(
+    shared: &Shared,
+    message: &Message,
+    copy: &str,
+    failure: &Failure,
+) -> Result<(), BrokerError> {
+    const OPERATION: &str = "store dead letter";
+    let (names, connection) = (&shared.names, &shared.connection);
+    let subject = names.dead(&message.id);
+    let headers = encode_dead(message, failure, copy)?;
+    let mut expected = 0;
+    for _ in 0..TRIES {
+        let mut headers = headers.clone();
+        put(
+            &mut headers,
+            "Nats-Expected-Last-Subject-Sequence",
+            &expected.to_string(),
+        )?;
+        let body = message.body.clone();
+        let stored = match connection
+            .request(OPERATION, &subject, Some(headers), body)
+            .await
+        {
+            Ok(answer) => parse::<PubAck>(OPERATION, &answer.payload),
+            Err(failure) => Err(failure),
+        };
+        match stored {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.is_wrong_sequence() => {
+                let known = last(connection, &names.dead_stream, &subject)
+                    .await
+                    .map_err(|failure| failure.told(&names.dead_stream))?;
+                match known {
+                    Some(letter) if letter.value(COPY) == Some(copy) => return Ok(()),
+                    Some(letter) => expected = letter.sequence,
+                    None => expected = 0,
                 }
             }
+            Err(failure) => {
+                return Err(no_stream(connection, &names.dead_stream, failure).await);
+            }
         }
-        Err(connection.unavailable("the dead letter is being changed by others"))
     }
+    Err(connection.unavailable("the dead letter is being changed by others"))
 }
 
 #[async_trait]
@@ -336,7 +269,7 @@ impl Lease for NatsLease {
     async fn extend(&self) -> Result<(), BrokerError> {
         self.check()?;
         let until = Instant::now() + self.span;
-        self.say("extend lease", "+WPI").await?;
+        self.receipt.say("extend lease", "+WPI").await?;
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         Ok(())
     }
@@ -349,12 +282,12 @@ impl Lease for NatsLease {
         self.check()?;
         self.store_retry(delay, attempts).await?;
         // The record says "moved" and stays until no redelivery can come any more.
-        self.acknowledge().await
+        self.receipt.acknowledge().await
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {
         self.check()?;
-        self.store_dead(failure).await?;
+        store_dead(self.shared(), &self.message, &self.copy, failure).await?;
         self.remove().await
     }
 
@@ -366,6 +299,9 @@ impl Lease for NatsLease {
             self.begun.store(false, Ordering::Release);
         }
         // What the server has forgotten is deliverable already.
-        self.say_if_known("give back", "-NAK").await.map(|_| ())
+        self.receipt
+            .say_if_known("give back", "-NAK")
+            .await
+            .map(|_| ())
     }
 }

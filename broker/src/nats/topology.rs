@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use weir_core::names::QueueNames;
 
+use crate::queue::RecordName;
 use crate::transport::QueueSpec;
 
 /// The consumer that competing workers share.
@@ -64,8 +65,38 @@ impl Names {
         self.roles.role(&format!("try.{sequence}"))
     }
 
+    /// Where the messages of a group are, in order.
+    pub(crate) fn group(&self, token: &str) -> String {
+        self.roles.role(&format!("group.{token}"))
+    }
+
+    /// Where messages are that come before all others of a group.
+    pub(crate) fn front(&self, token: &str) -> String {
+        self.roles.role(&format!("front.{token}"))
+    }
+
+    /// Where the turn of a group is, while it has anything to do.
+    pub(crate) fn turn(&self, token: &str) -> String {
+        self.roles.role(&format!("turn.{token}"))
+    }
+
+    /// Where a group's turn waits for the time of its first message.
+    pub(crate) fn wake(&self, token: &str) -> String {
+        self.roles.role(&format!("wake.{token}"))
+    }
+
+    /// What is known of a group.
+    pub(crate) fn note(&self, token: &str) -> String {
+        self.roles.role(&format!("note.{token}"))
+    }
+
     pub(crate) fn permit(&self, number: u64) -> String {
         self.roles.role(&format!("permit.{number}"))
+    }
+
+    /// Where a record of the queue is.
+    pub(crate) fn record(&self, name: RecordName) -> String {
+        self.roles.role(&format!("record.{}", name.as_str()))
     }
 
     pub(crate) fn dead(&self, id: &str) -> String {
@@ -91,18 +122,36 @@ fn metadata(spec: &QueueSpec) -> Value {
     json!({ UID: spec.uid, OBJECT: spec.object.to_string() })
 }
 
-/// The stream that holds waiting messages, schedules, keys, counts and permits.
+/// Roles of the subjects of a queue that keeps order: messages, turns and what belongs to them.
+const FIFO_ROLES: [&str; 7] = ["group", "front", "turn", "wake", "note", "dd", "record"];
+const ROLES: [&str; 5] = ["retry", "dd", "try", "permit", "record"];
+
+/// The stream that holds waiting messages, schedules, keys, counts, permits, turns and records.
 pub(crate) fn queue_stream(spec: &QueueSpec) -> Value {
     let names = Names::of(spec);
+    let mut stream = plain_stream(&names, spec);
+    if spec.config.fifo.is_some() {
+        let subjects: Vec<String> = FIFO_ROLES.iter().map(|role| names.all(role)).collect();
+        stream["subjects"] = subjects.into();
+        // A note replaces the one before.
+        stream["allow_rollup_hdrs"] = true.into();
+    }
+    stream
+}
+
+/// Whether a stream is one that keeps order.
+pub(crate) fn keeps_order(config: &Value, names: &Names) -> bool {
+    let turns = names.all("turn");
+    let mut subjects = config["subjects"].as_array().into_iter().flatten();
+    subjects.any(|subject| subject.as_str() == Some(&turns))
+}
+
+fn plain_stream(names: &Names, spec: &QueueSpec) -> Value {
+    let mut subjects = vec![names.main.clone()];
+    subjects.extend(ROLES.iter().map(|role| names.all(role)));
     json!({
         "name": names.stream,
-        "subjects": [
-            names.main.clone(),
-            names.all("retry"),
-            names.all("dd"),
-            names.all("try"),
-            names.all("permit"),
-        ],
+        "subjects": subjects,
         "retention": "workqueue",
         "storage": "file",
         "discard": "old",
@@ -166,13 +215,18 @@ pub(crate) fn keys_stream(spec: &QueueSpec) -> Value {
 
 /// The consumer of the workers. `max_ack_pending` is the exact limit.
 pub(crate) fn workers(spec: &QueueSpec) -> Value {
-    let outstanding = u64::from(spec.config.limit) * u64::from(spec.config.batch_max.max(1));
-    consumer(WORKERS, &Names::of(spec).main, spec, outstanding)
+    let names = Names::of(spec);
+    let limit = u64::from(spec.config.limit);
+    if spec.config.fifo.is_some() {
+        return consumer(WORKERS, &names.all("turn"), spec, limit);
+    }
+    let outstanding = limit * u64::from(spec.config.batch_max.max(1));
+    consumer(WORKERS, &names.main, spec, outstanding)
 }
 
 /// The consumer of the permits, where calls are batched.
 pub(crate) fn permits(spec: &QueueSpec) -> Option<Value> {
-    (spec.config.batch_max > 1).then(|| {
+    (spec.config.fifo.is_none() && spec.config.batch_max > 1).then(|| {
         let outstanding = u64::from(spec.config.limit);
         consumer(PERMITS, &Names::of(spec).all("permit"), spec, outstanding)
     })
@@ -317,6 +371,7 @@ mod tests {
                 replicas: 1,
                 capacity: 1000,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         }
     }
@@ -400,10 +455,37 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_keeps_order_delivers_turns_and_counts_them_one_by_one() {
+        let mut ordered = spec();
+        ordered.config.fifo = Some(weir_core::config::FifoConfig { partitions: 4 });
+        ordered.config.batch_max = 10;
+        let names = Names::of(&ordered);
+        let want = queue_stream(&ordered);
+        assert!(keeps_order(&want, &names) && !keeps_order(&queue_stream(&spec()), &names));
+        assert_eq!(permits(&ordered), None);
+        let workers = workers(&ordered);
+        assert_eq!(workers["max_ack_pending"], 4);
+        assert_eq!(workers["filter_subject"], names.all("turn"));
+        for partitions in [1, 16] {
+            ordered.config.fifo = Some(weir_core::config::FifoConfig { partitions });
+            assert_eq!(queue_stream(&ordered), want);
+        }
+    }
+
+    #[test]
     fn whatever_clients_send_stays_below_its_role() {
         let names = Names::of(&spec());
         for text in ["", ">", "*", "a.b", "x y\r\n", &"z".repeat(9000)] {
-            for subject in [names.key(text), names.retry(text), names.dead(text)] {
+            let group = weir_core::names::token(text);
+            let of_group = [
+                names.group(&group),
+                names.front(&group),
+                names.turn(&group),
+                names.wake(&group),
+                names.note(&group),
+            ];
+            let of_message = [names.key(text), names.retry(text), names.dead(text)];
+            for subject in of_message.into_iter().chain(of_group) {
                 assert_eq!(subject.split('.').count(), 6, "{subject}");
                 assert!(subject.len() < 160 && async_nats::Subject::validated(&subject).is_ok());
             }

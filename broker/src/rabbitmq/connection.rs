@@ -374,12 +374,15 @@ impl Connection {
     /// Starts to connect and returns at once. An error means that the configuration cannot work.
     pub(crate) async fn open(
         uri_file: &str,
-        management_url: &str,
-        vhost: &str,
+        management_url: Option<&str>,
+        vhost: Option<&str>,
         ca_file: Option<&str>,
     ) -> Result<Self, BrokerError> {
         let addresses = Address::read(uri_file).await?;
-        let management = Management::new(management_url, vhost, uri_file, ca_file)?;
+        let first = &addresses[0];
+        let vhost = vhost.unwrap_or_else(|| first.vhost());
+        let own = first.management();
+        let management = Management::new(management_url.unwrap_or(&own), vhost, uri_file, ca_file)?;
         let shown: Vec<String> = addresses.iter().map(Address::shown).collect();
         let (state_tx, state) = watch::channel(State::Down);
         let (connected_tx, connected) = watch::channel(false);

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) lease: Duration,
     pub(crate) replicas: u32,
     /// How long dead letters are kept.
-    retention: Duration,
+    pub(crate) retention: Duration,
     /// Where deduplication keys live.
     pub(crate) keys: Option<Keys>,
     control: OnceLock<Arc<Tail<Control>>>,

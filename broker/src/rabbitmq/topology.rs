@@ -196,6 +196,7 @@ mod tests {
                 replicas: 3,
                 capacity: 1000,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         }
     }

@@ -78,10 +78,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - --identity=$(POD_NAME)
 - --service-account={{ include "weir.serviceAccount" . }}
 - --credentials-dir=/tmp/weir
+{{- if include "weir.ops" . }}
+- --ops-address=0.0.0.0:8443
+{{- end }}
 - --log={{ .Values.operator.logLevel }}
 {{- with .Values.operator.extraArgs }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
+{{- end -}}
+
+{{- /* Not empty where the ops API is served. */ -}}
+{{- define "weir.ops" -}}
+{{- if or (eq .Values.ops.enabled "Always") (and (eq .Values.ops.enabled "Auto") (not .Values.watchNamespaces)) -}}
+yes
+{{- end -}}
 {{- end -}}
 
 {{- /* What the operator's pod and the checking one have in common. */ -}}

@@ -21,6 +21,7 @@ use crate::files;
 use crate::local::handlers::{Handler, Source, free_port, parse_named};
 use crate::local::runtime;
 use crate::local::world::{Manifests, Options, Unit, place};
+use crate::place::TokenFile;
 
 /// How long a NATS server may take to answer at the start.
 const BROKER_PATIENCE: Duration = Duration::from_secs(5);
@@ -64,6 +65,16 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
         &options,
     )?;
 
+    let changes = ops.local_addr().map_err(Failure::other)?;
+    let token = if changes.ip().is_loopback() {
+        Some(TokenFile::create(changes)?)
+    } else {
+        eprintln!(
+            "weir: --ops {changes} is no address of this machine alone: it only shows things"
+        );
+        None
+    };
+
     let transport = weir_broker::connect(&bus, Arc::new(SystemClock))
         .await
         .map_err(Failure::other)?;
@@ -83,7 +94,8 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
 
     let shutdown = CancellationToken::new();
     let configs: Vec<ObjectConfig> = units.into_iter().map(|unit| unit.config).collect();
-    let serving = runtime::serve(configs, transport, data, ops, shutdown.clone());
+    let secret = token.as_ref().map(|file| file.token.clone());
+    let serving = runtime::serve(configs, transport, data, ops, secret, shutdown.clone());
     let mut serving = std::pin::pin!(serving);
     let served = tokio::select! {
         ended = &mut serving => ended,
@@ -99,6 +111,7 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
     // Handlers end last, so that calls that ran could finish.
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+    drop(token);
     served
 }
 

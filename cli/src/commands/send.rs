@@ -12,7 +12,7 @@ use weir_broker::{Clock as _, SystemClock};
 use crate::args::Send;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::place::{Place, Side, parse_object};
+use crate::place::{Place, parse_object};
 use crate::sign;
 
 /// Largest body that is read, bytes: what no broker takes need not be read.
@@ -43,6 +43,9 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
     if let Some(delay) = arguments.delay {
         request = request.header("weir-delay-seconds", delay);
     }
+    if let Some(group) = &arguments.group {
+        request = request.header("weir-group", group);
+    }
     for header in &arguments.headers {
         let (name, value) = header.split_once('=').ok_or_else(|| {
             Failure::usage(format!("`{header}` is no header")).next("write --header name=value")
@@ -60,7 +63,7 @@ pub async fn send(arguments: Send) -> Result<(), Failure> {
         .map_err(|why| Failure::usage(format!("a header cannot be sent: {why}")))?;
 
     let place = Place::find(&arguments.place).await?;
-    let (status, answer) = place.request(Side::Data, request).await?;
+    let (status, answer) = place.send(request).await?;
     let document: Value = serde_json::from_slice(&answer).unwrap_or_else(|_| json!({}));
     if !status.is_success() {
         let said = document["message"].as_str().unwrap_or("no explanation");

@@ -14,7 +14,7 @@ pub async fn version(arguments: Version) -> Result<(), Failure> {
     let mut document = json!({ "client": env!("CARGO_PKG_VERSION") });
     if !arguments.client
         && let Ok(place) = Place::find(&arguments.place).await
-        && let Ok(objects) = place.ops("/v1/objects").await
+        && let Ok(objects) = place.ops::<Value>(&place.objects_path()).await
     {
         document["runtime"] = json!({ "version": objects["version"], "at": place.describe() });
     }

@@ -28,12 +28,14 @@ pub async fn serve(
     transport: Arc<dyn Transport>,
     data: TcpListener,
     ops: TcpListener,
+    ops_token: Option<String>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     // Held until the end: without a sender the runtime would take the configuration as final.
     let (_publish, updates) = watch::channel(Config::of(configs));
     let settings = Settings {
         allow_loopback_targets: true,
+        ops_token,
         ..Settings::default()
     };
     weir_sidecar::run(

@@ -9,9 +9,9 @@ use serde_json::Value;
 use weir_broker::QueueSpec;
 use weir_core::config::{BusConfig, ObjectConfig, TargetConfig};
 use weir_crds::document::Document;
-use weir_crds::lint::{Linter, Problem};
+use weir_crds::lint::{Linter, Located, Problem, Severity};
 use weir_crds::shared::Handler;
-use weir_operator::kinds::Object;
+use weir_operator::kinds::{Object, group_by as group_by_of};
 use weir_operator::plan::Plan;
 use weir_operator::world::{Local, World};
 
@@ -63,16 +63,39 @@ impl Manifests {
             let manifest = linter.read(&file.path.display().to_string(), &file.text);
             all.problems.extend(manifest.problems);
             for located in manifest.documents {
+                all.check(&located, file);
                 all.add(located.document, file);
             }
         }
         all
     }
 
+    /// What the schema cannot say: an expression that does not parse.
+    fn check(&mut self, located: &Located, file: &File) {
+        let Document::FifoConsumer(queue) = &located.document else {
+            return;
+        };
+        let group_by = queue.spec.group_by.as_deref();
+        if let Some(Err(rejected)) = group_by.map(group_by_of) {
+            let message = rejected.message;
+            self.problems.push(Problem {
+                file: file.path.display().to_string(),
+                line: Some(located.line),
+                object: format!("FifoConsumer/{}", located.document.name()),
+                path: "spec.groupBy".to_owned(),
+                message: message
+                    .strip_prefix("spec.groupBy: ")
+                    .map_or(message.clone(), str::to_owned),
+                severity: Severity::Error,
+            });
+        }
+    }
+
     fn add(&mut self, document: Document, file: &File) {
         let object = match document {
             Document::MessageBus(bus) => Object::MessageBus(*bus),
             Document::QueueConsumer(queue) => Object::QueueConsumer(*queue),
+            Document::FifoConsumer(queue) => Object::FifoConsumer(*queue),
             Document::Webhook(webhook) => Object::Webhook(*webhook),
             Document::Other(value) => {
                 let name = value["metadata"]["name"]
@@ -118,7 +141,7 @@ impl Manifests {
         }
         if units.is_empty() {
             return Err(
-                Failure::usage("the files hold no Webhook and no QueueConsumer")
+                Failure::usage("the files hold no Webhook, QueueConsumer or FifoConsumer")
                     .next("weir run -f examples/scalable-webhook shows one"),
             );
         }
@@ -257,12 +280,14 @@ impl<'a> About<'a> {
         let (kind, metadata) = match object {
             Object::MessageBus(bus) => ("messagebus", &bus.metadata),
             Object::QueueConsumer(queue) => ("queueconsumer", &queue.metadata),
+            Object::FifoConsumer(queue) => ("fifoconsumer", &queue.metadata),
             Object::Webhook(webhook) => ("webhook", &webhook.metadata),
         };
         let name = metadata.name.clone().unwrap_or_default();
         let (handler, secret) = match object {
             Object::MessageBus(_) => (None, None),
             Object::QueueConsumer(queue) => (queue.spec.handler.as_ref(), None),
+            Object::FifoConsumer(queue) => (queue.spec.handler.as_ref(), None),
             Object::Webhook(webhook) => (
                 webhook.spec.handler.as_ref(),
                 webhook

@@ -10,6 +10,7 @@ use super::{BATCHED, is_json, media_type};
 use crate::encoding::base64;
 use crate::message::{Headers, Message};
 use crate::object::ObjectKey;
+use crate::publish::GROUP;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::wire::{encode_time, is_reserved};
 
@@ -17,6 +18,9 @@ use crate::wire::{encode_time, is_reserved};
 const WEIR_ID: &str = "weirid";
 /// Attribute of every event of a batch that says which attempt this is.
 const WEIR_ATTEMPT: &str = "weirattempt";
+
+/// Attribute that says the group of a message, in place of what its sender wrote there.
+const PARTITION_KEY: &str = "partitionkey";
 
 /// What a handler is told about one call.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +36,7 @@ pub struct Contract {
 /// The headers of a request for one message in binary mode; its body is that of the message.
 ///
 /// An event has its own attributes. Anything else is wrapped: `ce-id` is the `Weir-Id`, `ce-source`
-/// and `ce-type` say which object received it, `ce-time` when. What comes as a structured event in
+/// and `ce-type` say which object received it, `ce-time` when. `ce-partitionkey` is the group. What comes as a structured event in
 /// the eyes of HTTP (a webhook whose sender sends them, body untouched) gets no `ce-` headers: they
 /// would contradict the body.
 pub fn event_headers(object: &ObjectKey, message: &Message, contract: &Contract) -> Headers {
@@ -49,13 +53,22 @@ pub fn event_headers(object: &ObjectKey, message: &Message, contract: &Contract)
             headers.append(&format!("ce-{name}"), to_header(&value));
         }
     }
+    if let Some(group) = &message.group
+        && headers.get("ce-id").is_some()
+    {
+        headers.set(&format!("ce-{PARTITION_KEY}"), to_header(group));
+    }
     append_contract(&mut headers, Some(&message.id), contract);
     headers
 }
 
-/// The headers of a request in the protocol HTTP: those that the sender gave, and the contract.
+/// The headers of a request in the protocol HTTP: those that the sender gave, the group as
+/// `weir-group`, and the contract.
 pub fn plain_headers(message: &Message, contract: &Contract) -> Headers {
     let mut headers = given(message);
+    if let Some(group) = &message.group {
+        headers.append(GROUP, group.as_str());
+    }
     append_contract(&mut headers, Some(&message.id), contract);
     headers
 }
@@ -124,6 +137,18 @@ pub fn wrapped_type(object: &ObjectKey) -> String {
     format!("weir.{}.received", object.kind.lower())
 }
 
+/// The attributes of the event that a message is, or is wrapped into.
+pub(crate) fn attributes_of(object: &ObjectKey, message: &Message) -> Vec<(String, String)> {
+    if !is_event(&message.headers) {
+        return wrapping(object, message);
+    }
+    let attribute = |(name, value): (&str, &str)| {
+        let name = name.strip_prefix("ce-")?;
+        Some((name.to_owned(), from_header(value)?))
+    };
+    message.headers.iter().filter_map(attribute).collect()
+}
+
 fn wrapping(object: &ObjectKey, message: &Message) -> Vec<(String, String)> {
     let attributes = [
         ("specversion", "1.0".to_owned()),
@@ -158,16 +183,12 @@ fn append_contract(headers: &mut Headers, id: Option<&str>, contract: &Contract)
 
 fn write_event(out: &mut Vec<u8>, object: &ObjectKey, message: &Message, attempt: u32) {
     let headers = &message.headers;
-    let mut attributes = if is_event(headers) {
-        let attribute = |(name, value): (&str, &str)| {
-            let name = name.strip_prefix("ce-")?;
-            Some((name.to_owned(), from_header(value)?))
-        };
-        headers.iter().filter_map(attribute).collect()
-    } else {
-        wrapping(object, message)
-    };
-    attributes.retain(|(name, _)| name != WEIR_ID && name != WEIR_ATTEMPT);
+    let mut attributes = attributes_of(object, message);
+    let group = message.group.as_ref();
+    attributes.retain(|(name, _)| {
+        name != WEIR_ID && name != WEIR_ATTEMPT && (group.is_none() || name != PARTITION_KEY)
+    });
+    attributes.extend(group.map(|group| (PARTITION_KEY.to_owned(), group.clone())));
     for name in [TRACEPARENT, TRACESTATE] {
         if let Some(value) = headers.get(name)
             && !attributes.iter().any(|(known, _)| known == name)

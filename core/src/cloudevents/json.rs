@@ -51,6 +51,11 @@ pub(super) fn is_value(body: &[u8]) -> bool {
     read::<&RawValue>(body).is_ok()
 }
 
+/// `body` as one value of JSON, when it is one and not too deep.
+pub(crate) fn as_json(body: &[u8]) -> Option<serde_json::Value> {
+    read(body).ok()
+}
+
 /// Looks at brackets only; what else is wrong with the text is found by the parser, which keeps raw
 /// values without a bound of its own.
 fn is_too_deep(text: &[u8]) -> bool {

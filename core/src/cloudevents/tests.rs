@@ -66,6 +66,7 @@ fn message(headers_of: &[(&str, &str)], body: &'static [u8]) -> Message {
         accepted_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         headers: headers(headers_of),
         body: Bytes::from_static(body),
+        group: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn message(headers: &[(&str, &str)]) -> Message {
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
             .collect(),
         body: Bytes::from_static(b"{}"),
+        group: None,
     }
 }
 
@@ -206,8 +207,9 @@ proptest! {
         accepted_at in any_time(),
         attempts: u32,
         body: Vec<u8>,
+        group: Option<String>,
     ) {
-        let message = Message { id, accepted_at, headers, body: body.into() };
+        let message = Message { id, accepted_at, headers, body: body.into(), group };
         let written = encode(&message, attempts);
         let size: usize = pairs(&written).map(|(name, value)| name.len() + value.len() + 4).sum();
         prop_assert!(size + message.body.len() <= message.wire_len());

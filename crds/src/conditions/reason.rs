@@ -34,14 +34,14 @@ closed_list! {
         AddressForbidden => "The URL points to an address that may not be called: the node, link-local or cloud metadata. Use another.",
         BreakerNotFound => "The `CircuitBreaker` that the spec names is missing. Create it, or change `spec.circuitBreaker`.",
         Unsupported => "This broker, or this version of Weir, cannot do what is asked. The message says what is missing.",
-        MemoryInCluster => "A bus in memory works with `weir run` only. Use `spec.nats`.",
+        MemoryInCluster => "A bus in memory works with `weir run` only. Use `spec.nats` or `spec.rabbitmq`.",
 
         // TopologyReady
         BrokerUnreachable => "The broker does not answer. Messages wait. See whether it runs and whether the address is right.",
         BrokerRefused => "The broker refuses the credentials or the permission. Renew the Secret, or widen the permissions that the message names.",
         BrokerTooOld => "The server is older than Weir needs. Upgrade it to the version in the message.",
         JetStreamDisabled => "The server runs without JetStream, or the account may not use it. Enable it.",
-        NotEnoughServers => "The broker has fewer servers than `replicas` asks for. Add servers, or lower `spec.nats.replicas` of the MessageBus.",
+        NotEnoughServers => "The broker has fewer servers than `replicas` asks for. Add servers, or lower `replicas` of the MessageBus.",
         StorageFull => "The broker has no room left. Make room, or raise its limits.",
         TopologyFailed => "The broker refused a change. The message holds its words.",
         ReplaceRequired => "The change cannot be made in place. The object is moved to a new generation of its stream; wait until the old one is empty.",

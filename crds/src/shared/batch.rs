@@ -34,3 +34,48 @@ impl Default for Batch {
         }
     }
 }
+
+/// How messages of one group are put together for one call of the handler.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OrderedBatch {
+    /// Most messages in one call, 1 to 10. Default 1: each message is a call of its own. All of them
+    /// are of one group, in its order; a call takes what is there and waits for no more. A handler
+    /// may answer `{"batchItemFailures": [...]}`: the group is retried from the first failure on.
+    #[schemars(range(min = 1, max = 10))]
+    pub max_messages: u32,
+}
+
+impl Default for OrderedBatch {
+    fn default() -> Self {
+        Self { max_messages: 1 }
+    }
+}
+
+/// What a kind says about batches.
+pub trait Batches {
+    /// Most messages in one call.
+    fn most(&self) -> u32;
+    /// Seconds to wait for them.
+    fn window_seconds(&self) -> u32;
+}
+
+impl Batches for Batch {
+    fn most(&self) -> u32 {
+        self.max_messages
+    }
+
+    fn window_seconds(&self) -> u32 {
+        self.window_seconds
+    }
+}
+
+impl Batches for OrderedBatch {
+    fn most(&self) -> u32 {
+        self.max_messages
+    }
+
+    fn window_seconds(&self) -> u32 {
+        0
+    }
+}

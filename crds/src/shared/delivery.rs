@@ -1,8 +1,6 @@
 //! The part of a spec that says how messages reach a handler, the same for every consuming kind.
 
-use super::{
-    Batch, Concurrency, DeadLetter, Deduplicate, DeletionPolicy, Handler, Retry, Scaling, Target,
-};
+use super::{Concurrency, DeadLetter, DeletionPolicy, Handler, Retry, Scaling, Target};
 
 /// A borrowed view of the fields that all consuming kinds have, so that one planner serves them.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +17,12 @@ pub struct Delivery<'a> {
     pub retry: &'a Retry,
     /// Retention of dead letters.
     pub dead_letter: &'a DeadLetter,
-    /// Messages a call.
-    pub batch: &'a Batch,
+    /// Most messages a call.
+    pub batch_max: u32,
+    /// Seconds to wait for them.
+    pub batch_window_seconds: u32,
     /// Handler pods.
     pub scaling: &'a Scaling,
-    /// Deduplication, when wanted.
-    pub deduplicate: Option<&'a Deduplicate>,
     /// Name of the breaker that pauses deliveries.
     pub circuit_breaker: Option<&'a str>,
     /// Deliveries stopped by the user.
@@ -51,9 +49,11 @@ macro_rules! consumes {
                     concurrency: &self.concurrency,
                     retry: &self.retry,
                     dead_letter: &self.dead_letter,
-                    batch: &self.batch,
+                    batch_max: $crate::shared::batch::Batches::most(&self.batch),
+                    batch_window_seconds: $crate::shared::batch::Batches::window_seconds(
+                        &self.batch,
+                    ),
                     scaling: &self.scaling,
-                    deduplicate: self.deduplicate.as_ref(),
                     circuit_breaker: self.circuit_breaker.as_deref(),
                     paused: self.paused,
                     deletion_policy: self.deletion_policy,

@@ -45,26 +45,18 @@ impl Credentials {
 
     /// How the operator itself connects to a bus.
     pub async fn for_operator(&self, bus: &Bus) -> Result<BusConfig, NoConnection> {
-        let BusConfig::Nats { servers, .. } = &bus.config else {
-            return Ok(bus.config.clone());
-        };
-        let (mut credentials_file, mut ca_file) = (None, None);
+        let mut files = HashMap::new();
         for secret in &bus.secrets {
-            let path = self
-                .file(&bus.name, secret)
-                .await?
-                .to_string_lossy()
-                .into_owned();
-            match secret.role {
-                "ca" => ca_file = Some(path),
-                _ => credentials_file = Some(path),
-            }
+            let path = self.file(&bus.name, secret).await?;
+            files.insert(secret.file(), path.to_string_lossy().into_owned());
         }
-        Ok(BusConfig::Nats {
-            servers: servers.clone(),
-            credentials_file,
-            ca_file,
-        })
+        let own = |mounted: &str| {
+            files
+                .get(mounted)
+                .cloned()
+                .expect("a bus lists every Secret that its configuration names by path")
+        };
+        Ok(bus.config.with_files(&own))
     }
 
     /// The file with one key of one Secret. Its name changes with the content, so that a rotated
@@ -142,15 +134,7 @@ impl Credentials {
 
     /// Removes the files of a connection that is no longer used.
     pub fn forget(&self, config: &BusConfig) {
-        let BusConfig::Nats {
-            credentials_file,
-            ca_file,
-            ..
-        } = config
-        else {
-            return;
-        };
-        for file in [credentials_file, ca_file].into_iter().flatten() {
+        for file in config.files() {
             let path = Path::new(file);
             self.lock().retain(|_, (_, kept)| kept != path);
             if let Err(error) = std::fs::remove_file(path) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
+use weir_core::object::{Kind as CoreKind, ObjectKey};
 use weir_crds::shared::{Consumes, Delivery};
-use weir_crds::{MessageBus, QueueConsumer, Webhook};
+use weir_crds::{FifoConsumer, MessageBus, QueueConsumer, Webhook};
 
 use crate::context::Context;
 use crate::delivery::target_queue;
@@ -46,14 +47,24 @@ impl Concerns {
 
     /// A queue changed: itself, and all that send to it.
     pub fn queue(&self, read: &Read<QueueConsumer>, gone: bool) -> Vec<Key> {
+        self.receiver(CoreKind::QueueConsumer, read, gone)
+    }
+
+    /// An ordered queue changed: itself, and all that send to it.
+    pub fn fifo(&self, read: &Read<FifoConsumer>, gone: bool) -> Vec<Key> {
+        self.receiver(CoreKind::FifoConsumer, read, gone)
+    }
+
+    fn receiver<K: Stored>(&self, kind: CoreKind, read: &Read<K>, gone: bool) -> Vec<Key> {
         let mut keys = self.itself(read, gone);
-        let queue = key_of(read).name;
+        let name = key_of(read).name;
+        let receiver = ObjectKey::new(kind, name.namespace, name.name);
         keys.extend(self.consumers(|namespace, delivery| {
             delivery
                 .to
                 .and_then(|to| target_queue(namespace, to))
                 .as_ref()
-                == Some(&queue)
+                == Some(&receiver)
         }));
         keys
     }
@@ -75,25 +86,23 @@ impl Concerns {
 
     /// Objects whose spec is as asked for.
     fn consumers(&self, is: impl Fn(&str, &Delivery<'_>) -> bool) -> Vec<Key> {
-        let stores = &self.context.stores;
-        let mut keys = Vec::new();
-        for read in stores.all::<Webhook>(None) {
-            keys.extend(
-                read.0
-                    .iter()
-                    .filter(|o| matches(*o, &o.spec, &is))
-                    .map(|_| key_of(&*read)),
-            );
-        }
-        for read in stores.all::<QueueConsumer>(None) {
-            keys.extend(
-                read.0
-                    .iter()
-                    .filter(|o| matches(*o, &o.spec, &is))
-                    .map(|_| key_of(&*read)),
-            );
-        }
+        let mut keys = self.consumers_of::<Webhook, _>(|object| &object.spec, &is);
+        keys.extend(self.consumers_of::<QueueConsumer, _>(|object| &object.spec, &is));
+        keys.extend(self.consumers_of::<FifoConsumer, _>(|object| &object.spec, &is));
         keys
+    }
+
+    fn consumers_of<K: Stored, S: Consumes>(
+        &self,
+        spec: fn(&K) -> &S,
+        is: &impl Fn(&str, &Delivery<'_>) -> bool,
+    ) -> Vec<Key> {
+        let all = self.context.stores.all::<K>(None);
+        let wanted = |read: &&Arc<Read<K>>| read.0.as_ref().is_ok_and(|o| matches(o, spec(o), is));
+        all.iter()
+            .filter(wanted)
+            .map(|read| key_of(&**read))
+            .collect()
     }
 
     /// A child of a worker changed.
@@ -157,7 +166,7 @@ fn matches<K: Kind, S: Consumes>(
 
 /// The kind that labels and file names call `webhook`.
 fn kind_named(lower: &str) -> Option<&'static str> {
-    [Webhook::NAME, QueueConsumer::NAME]
+    [Webhook::NAME, QueueConsumer::NAME, FifoConsumer::NAME]
         .into_iter()
         .find(|name| name.eq_ignore_ascii_case(lower))
 }

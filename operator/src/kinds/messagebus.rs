@@ -21,7 +21,11 @@ pub struct ResolvedBus {
 }
 
 /// What this version uses of a server that it accepts.
-const CAPABILITIES: [&str; 4] = ["WorkQueues", "Schedules", "Deduplication", "DeadLetters"];
+fn capabilities(bus: &Bus) -> Vec<String> {
+    let always = ["WorkQueues", "Schedules", "DeadLetters"];
+    let state = bus.config.remembers().then_some("Deduplication");
+    always.into_iter().chain(state).map(str::to_owned).collect()
+}
 
 impl Kind for MessageBus {
     type Resolved = ResolvedBus;
@@ -86,9 +90,9 @@ impl Kind for MessageBus {
             )) => MessageBusStatus {
                 server: Some(BusServer {
                     version: Some(server.version.clone()),
-                    api_level: Some(server.api_level),
+                    api_level: (server.product == "nats").then_some(server.api_level),
                 }),
-                capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+                capabilities: capabilities(&resolved.bus),
                 durability: Some(durability(resolved.bus.replicas)),
                 ..MessageBusStatus::default()
             },

@@ -15,9 +15,6 @@ use crate::plan::{Plan, Rejected};
 use crate::runtime::Member;
 use crate::world::{Place, World};
 
-/// Longest body that is taken, bytes. What the broker takes is usually less, and counts too.
-const MAX_BODY_BYTES: u64 = 1_048_576;
-
 impl Kind for QueueConsumer {
     type Resolved = Resolved;
 
@@ -29,13 +26,13 @@ impl Kind for QueueConsumer {
 
     fn resolve(&self, world: &World) -> Result<Resolved, Rejected> {
         let intake = IntakeConfig {
-            methods: vec!["POST".to_owned()],
-            max_body_bytes: MAX_BODY_BYTES,
-            status: 202,
-            verify: None,
-            deduplicate: self.spec.deduplicate.as_ref().map(delivery::deduplicate),
+            deduplicate: self
+                .spec
+                .deduplicate
+                .as_ref()
+                .map(delivery::deduplicate_all),
             delay_seconds: self.spec.delay_seconds,
-            publish_api: true,
+            ..delivery::publish_api()
         };
         let delivery = self.spec.delivery();
         delivery::resolve(

@@ -45,7 +45,12 @@ impl Kind for Webhook {
             max_body_bytes: u64::from(self.spec.max_body_bytes),
             status: self.spec.respond.status,
             verify: verify(&self.spec.verify, world.keys_dir(&identity.key))?,
-            deduplicate: self.spec.deduplicate.as_ref().map(delivery::deduplicate),
+            deduplicate: self
+                .spec
+                .deduplicate
+                .as_ref()
+                .map(delivery::deduplicate_all),
+            group: None,
             delay_seconds: 0,
             publish_api: false,
         };

@@ -56,6 +56,18 @@ struct State {
     watchers: Vec<Watcher>,
     log: Vec<Logged>,
     faults: Vec<Fault>,
+    users: Vec<User>,
+}
+
+/// Somebody with a token.
+#[derive(Clone)]
+pub struct User {
+    pub token: String,
+    pub name: String,
+    /// What the token is good for beside the API server itself.
+    pub audience: Option<String>,
+    /// `get webhooks/deadletters shop`, `* * shop`.
+    pub rights: Vec<String>,
 }
 
 /// The server. Clones share it.
@@ -149,6 +161,11 @@ impl Api {
         of_kind.filter(|(_, stored)| is(&stored.value)).count()
     }
 
+    /// From now on there is this user.
+    pub fn add_user(&self, user: User) {
+        self.lock().users.push(user);
+    }
+
     /// The requests so far.
     pub fn log(&self) -> Vec<Logged> {
         self.lock().log.clone()
@@ -183,11 +200,17 @@ impl Api {
             }
         };
         if tokio::time::timeout(limit, waiting).await.is_err() {
-            let dump: Vec<String> = ["webhooks", "queueconsumers", "messagebuses", "deployments"]
-                .iter()
-                .flat_map(|plural| self.all(plural))
-                .map(|object| format!("{} {}", object["metadata"], object["status"]))
-                .collect();
+            let dump: Vec<String> = [
+                "webhooks",
+                "queueconsumers",
+                "fifoconsumers",
+                "messagebuses",
+                "deployments",
+            ]
+            .iter()
+            .flat_map(|plural| self.all(plural))
+            .map(|object| format!("{} {}", object["metadata"], object["status"]))
+            .collect();
             let log: Vec<Logged> = self.log();
             let tail = &log[log.len().saturating_sub(20)..];
             panic!("not so in time: {what}\n{}\n{tail:#?}", dump.join("\n"));
@@ -200,6 +223,51 @@ impl Api {
 }
 
 impl State {
+    /// Says who a token is.
+    fn review_token(&self, review: &Value) -> Value {
+        let spec = &review["spec"];
+        let asked = spec["audiences"][0].as_str();
+        let user = self
+            .users
+            .iter()
+            .find(|user| spec["token"] == user.token.as_str() && user.audience.as_deref() == asked);
+        let mut answer = review.clone();
+        answer["status"] = match user {
+            Some(user) => json!({
+                "authenticated": true,
+                "user": { "username": user.name, "groups": ["system:authenticated"] },
+                "audiences": asked.map(|asked| vec![asked]),
+            }),
+            None => json!({ "authenticated": false }),
+        };
+        answer
+    }
+
+    /// Says what a user may.
+    fn review_access(&self, review: &Value) -> Value {
+        let spec = &review["spec"];
+        let wanted = &spec["resourceAttributes"];
+        let text = |field: &str| wanted[field].as_str().unwrap_or_default();
+        let resource = match text("subresource") {
+            "" => text("resource").to_owned(),
+            sub => format!("{}/{sub}", text("resource")),
+        };
+        let is = |pattern: &str, found: &str| pattern == "*" || pattern == found;
+        let allowed = self.users.iter().any(|user| {
+            spec["user"] == user.name.as_str()
+                && text("group") == "weir.dev"
+                && user.rights.iter().any(|right| {
+                    let words: Vec<&str> = right.split(' ').collect();
+                    is(words[0], text("verb"))
+                        && is(words[1], &resource)
+                        && is(words[2], text("namespace"))
+                })
+        });
+        let mut answer = review.clone();
+        answer["status"] = json!({ "allowed": allowed });
+        answer
+    }
+
     fn find(&self, plural: &str, name: &str) -> Option<Place> {
         self.objects
             .keys()

@@ -30,8 +30,11 @@ pub fn objects(text: &str) -> Vec<Object> {
     let queues = of_kind(text, "QueueConsumer")
         .into_iter()
         .map(Object::QueueConsumer);
+    let fifos = of_kind(text, "FifoConsumer")
+        .into_iter()
+        .map(Object::FifoConsumer);
     let webhooks = of_kind(text, "Webhook").into_iter().map(Object::Webhook);
-    buses.chain(queues).chain(webhooks).collect()
+    buses.chain(queues).chain(fifos).chain(webhooks).collect()
 }
 
 /// The service accounts in a manifest, and whether handlers may use them.
@@ -53,6 +56,7 @@ pub fn file_name(object: &Object) -> String {
     match object {
         Object::MessageBus(object) => format!("messagebus-{}", object.name_any()),
         Object::QueueConsumer(object) => format!("queueconsumer-{}", object.name_any()),
+        Object::FifoConsumer(object) => format!("fifoconsumer-{}", object.name_any()),
         Object::Webhook(object) => format!("webhook-{}", object.name_any()),
     }
 }

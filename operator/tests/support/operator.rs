@@ -104,6 +104,7 @@ impl Loaded {
         for (kind, plural) in [
             (Kind::Webhook, "webhooks"),
             (Kind::QueueConsumer, "queueconsumers"),
+            (Kind::FifoConsumer, "fifoconsumers"),
         ] {
             for object in api.all(plural) {
                 let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
@@ -143,6 +144,16 @@ impl Drop for Folder {
 impl Operator {
     /// Starts one.
     pub fn start(api: &Api, memory: &Arc<Memory>, settings: &Settings) -> Self {
+        Self::start_with_ops(api, memory, settings, None)
+    }
+
+    /// Starts one that serves the ops API.
+    pub fn start_with_ops(
+        api: &Api,
+        memory: &Arc<Memory>,
+        settings: &Settings,
+        ops: Option<weir_operator::ops::OpsListener>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let probe = Arc::new(Loaded::default());
         *probe.api.lock().unwrap() = Some(api.clone());
@@ -172,6 +183,7 @@ impl Operator {
             connect: Arc::clone(memory) as Arc<dyn Connect>,
             credentials: folder.clone(),
             probe: Arc::clone(&probe) as Arc<dyn Probe>,
+            ops,
             clock: Arc::new(SystemClock),
             metrics: Arc::clone(&metrics),
             health: Health::new(settings.relist * 3),

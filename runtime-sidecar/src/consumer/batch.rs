@@ -87,6 +87,7 @@ impl Collector {
     }
 
     /// Adds a message, or hands it back when there is no room.
+    #[allow(clippy::result_large_err, reason = "what is handed back is what came")]
     pub fn offer(
         &self,
         context: &Context,

@@ -8,13 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_broker::{BrokerError, Delivery, Lease};
-use weir_core::cloudevents::Contract;
-use weir_core::decide::{Attempt, Decision, Outcome, before_call, decide};
+use weir_core::dead_letter::Failure;
+use weir_core::decide::{Attempt, Decision, before_call, decide};
 
-use super::hold::{During, Hold, Lost, Renew};
-use super::{Context, InFlight, Verdict};
-use crate::call::request::single;
-use crate::call::{Answer, CallError, KEEP_SINGLE};
+use super::hold::{Hold, Lost, Renew};
+use super::{Context, InFlight, Verdict, exchange};
 use crate::metrics::Processed;
 use crate::objects::{Problem, Shared};
 
@@ -75,7 +73,7 @@ async fn handle(
     }
     count_retries(context, hold.insist(|| delivery.lease.begin()).await?);
     let began = Instant::now();
-    let outcome = call(context, delivery, hold, now).await?;
+    let outcome = exchange::single(context, &delivery.message, delivery.attempts, hold).await?;
     context.observe(&outcome, began.elapsed());
     let decision = decide(attempt(context, delivery), &outcome, retry);
     let verdict = match &decision {
@@ -92,59 +90,16 @@ async fn handle(
     Ok(verdict)
 }
 
-async fn call(
-    context: &Context,
-    delivery: &Delivery,
-    hold: &mut Hold<'_>,
-    now: Timestamp,
-) -> Result<Outcome, Lost> {
-    let timeout = context.timeout();
-    let consumer = context.consumer();
-    let contract = Contract {
-        attempt: delivery.attempts.saturating_add(1),
-        max_attempts: consumer.retry.max_attempts,
-        deadline: now.saturating_add(timeout).unwrap_or(now),
-    };
-    let request = single(
-        &context.target,
-        consumer.protocol,
-        &context.shared.key,
-        &delivery.message,
-        &contract,
-    );
-    let answer = context
-        .target
-        .call(request, KEEP_SINGLE, || context.clock.now());
-    match hold.during(answer, Some(Instant::now() + timeout)).await {
-        During::Done(answer) => Ok(outcome(answer)),
-        During::Late => Ok(Outcome::TimedOut { after: timeout }),
-        During::Lost => Err(Lost),
-    }
-}
-
-/// What a call came to.
-pub fn outcome(answer: Result<Answer, CallError>) -> Outcome {
-    match answer {
-        Ok(answer) => Outcome::Answered {
-            status: answer.status,
-            retry_after: answer.retry_after,
-            // Nobody reads what came with a success.
-            answer: match answer.status {
-                200..=299 => String::new(),
-                _ => String::from_utf8_lossy(&answer.body).into_owned(),
-            },
-        },
-        Err(error) => Outcome::Unreachable {
-            why: error.to_string(),
-        },
-    }
-}
-
 /// The state of a message at the end of its call.
 pub fn attempt(context: &Context, delivery: &Delivery) -> Attempt {
+    state(context, delivery.attempts, delivery.message.accepted_at)
+}
+
+/// The state of a message now.
+pub fn state(context: &Context, attempts_before: u32, accepted_at: Timestamp) -> Attempt {
     Attempt {
-        attempts_before: delivery.attempts,
-        accepted_at: delivery.message.accepted_at,
+        attempts_before,
+        accepted_at,
         now: context.clock.now(),
         random: fastrand::f64(),
     }
@@ -172,17 +127,7 @@ pub async fn settle(
                     stored
                 })
                 .await?;
-            if context.shared.may_log() {
-                tracing::warn!(
-                    object = %context.shared.key,
-                    id = delivery.message.id,
-                    reason = failure.reason.as_str(),
-                    attempts = failure.attempts,
-                    status = failure.last_status,
-                    "dead letter: {}",
-                    failure.message
-                );
-            }
+            tell_given_up(&context.shared, &delivery.message.id, failure);
             (failures, Some(Processed::DeadLettered))
         }
         Decision::GiveBack { .. } => (hold.insist(|| lease.give_back()).await?, None),
@@ -192,6 +137,21 @@ pub async fn settle(
         context.shared.metrics.processed(processed);
     }
     Ok(())
+}
+
+/// Says that a message was given up.
+pub fn tell_given_up(shared: &Shared, id: &str, failure: &Failure) {
+    if shared.may_log() {
+        tracing::warn!(
+            object = %shared.key,
+            id,
+            reason = failure.reason.as_str(),
+            attempts = failure.attempts,
+            status = failure.last_status,
+            "dead letter: {}",
+            failure.message
+        );
+    }
 }
 
 pub fn count_retries(context: &Context, failures: u32) {
@@ -206,7 +166,7 @@ pub fn count_retries(context: &Context, failures: u32) {
 
 /// While dead letters cannot be stored, their messages are held and nothing is lost; a human should
 /// know.
-fn dead_letters(shared: &Shared, error: Option<&BrokerError>) {
+pub fn dead_letters(shared: &Shared, error: Option<&BrokerError>) {
     let error = error.filter(|error| !matches!(error, BrokerError::LeaseOver { .. }));
     let problem = error.map(|error| Problem {
         reason: "DeadLettersBlocked",
@@ -217,11 +177,16 @@ fn dead_letters(shared: &Shared, error: Option<&BrokerError>) {
 
 /// Says that a delivery may be somebody else's.
 pub fn lost(shared: &Shared, delivery: &Delivery) {
+    tell_lost(shared, &delivery.message.id);
+}
+
+/// Says that what begins with message `id` may be somebody else's.
+pub fn tell_lost(shared: &Shared, id: &str) {
     shared.metrics.leases_lost.inc();
     if shared.may_log() {
         tracing::warn!(
             object = %shared.key,
-            id = delivery.message.id,
+            id,
             "lease lost: the broker delivers the message again"
         );
     }

@@ -4,27 +4,18 @@
 //! slots. What arrives without a slot (the gate closed meanwhile) goes back at once.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use weir_broker::{BrokerError, Delivery};
-use weir_core::config::TargetConfig;
-use weir_core::gate::{Gate, Slot};
+use weir_core::gate::Slot;
 
+use super::base::Base;
 use super::batch::{Collector, Signal};
-use super::link::{Arrival, Link};
-use super::readiness::{self, Suspicion};
-use super::{Context, Engine, Verdict, delivery, jittered};
-use crate::call::Target;
-use crate::objects::Problem;
+use super::link::{Arrival, Link, Messages};
+use super::{Engine, Verdict, delivery};
 use crate::supervise::{RunError, TICK, panicked};
-
-/// Longest pause between two tries to consume a queue that cannot be consumed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Messages of one round: others want to run, too.
 const MOST_IN_A_ROUND: usize = 64;
@@ -37,7 +28,7 @@ enum Event {
     Spec,
     Stop,
     Ready,
-    Link(Result<Arrival, BrokerError>),
+    Link(Result<Arrival<Messages, Delivery>, BrokerError>),
     Ended(Result<Ended, JoinError>),
     Probe(Result<(), JoinError>),
     Batch(Signal),
@@ -65,15 +56,9 @@ pub async fn run(engine: Engine) -> Result<(), RunError> {
 }
 
 struct Work {
-    engine: Engine,
-    context: Option<Arc<Context>>,
-    ready: watch::Receiver<bool>,
-    gate: Gate,
-    start: Instant,
-    link: Link,
-    failures: u32,
+    base: Base,
+    link: Link<Messages>,
     running: JoinSet<Ended>,
-    probe: JoinSet<()>,
     collector: Option<Collector>,
     signals: tokio::sync::mpsc::Receiver<Signal>,
     signal: tokio::sync::mpsc::Sender<Signal>,
@@ -85,107 +70,16 @@ struct Work {
 impl Work {
     fn new(engine: Engine) -> Self {
         let (signal, signals) = tokio::sync::mpsc::channel(8);
-        let mut work = Self {
-            context: None,
-            ready: watch::Sender::new(false).subscribe(),
-            gate: Gate::new(0),
-            start: Instant::now(),
+        Self {
+            base: Base::new(engine),
             link: Link::closed(Instant::now()),
-            failures: 0,
             running: JoinSet::new(),
-            probe: JoinSet::new(),
             collector: None,
             signals,
             signal,
             stop_seen: false,
             stale: false,
-            engine,
-        };
-        work.configure();
-        work
-    }
-
-    /// Takes a new configuration. Running calls keep theirs.
-    fn configure(&mut self) {
-        let spec = self.engine.spec.borrow_and_update().clone();
-        let shared = &self.engine.shared;
-        let consumer = spec
-            .config
-            .consumer
-            .as_ref()
-            .expect("only objects with a consumer come here");
-        shared.metrics.limit.set(spec.config.queue.limit.into());
-        self.gate.set_max(consumer.per_replica as usize);
-        let before = self
-            .context
-            .as_ref()
-            .map(|context| &context.consumer().target);
-        if before == Some(&consumer.target) {
-            let before = self.context.take().expect("compared above");
-            self.context = Some(Arc::new(Context {
-                shared: shared.clone(),
-                config: spec.config,
-                target: before.target.clone(),
-                clock: before.clock.clone(),
-                stop: before.stop.clone(),
-                readiness: before.readiness.clone(),
-            }));
-            return;
         }
-        self.probe.abort_all();
-        let target = Target::new(&consumer.target, self.engine.egress.clone());
-        shared.set_problem(
-            "target",
-            target.as_ref().err().map(|error| Problem {
-                reason: "TargetInvalid",
-                message: error.to_string(),
-            }),
-        );
-        let Ok(target) = target else {
-            self.context = None;
-            return;
-        };
-        let target = Arc::new(target);
-        let readiness = Suspicion::new(consumer);
-        self.ready = readiness.subscribe();
-        *shared
-            .consumer
-            .suspicion
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(readiness.clone());
-        if matches!(consumer.target, TargetConfig::Handler { .. }) {
-            self.probe.spawn(readiness::watch(
-                readiness.clone(),
-                consumer.target.clone(),
-                target.clone(),
-                self.engine.clock.clone(),
-                self.engine.settings.readiness_interval,
-            ));
-        }
-        self.context = Some(Arc::new(Context {
-            shared: shared.clone(),
-            config: spec.config,
-            target,
-            clock: self.engine.clock.clone(),
-            stop: self.engine.stop.clone(),
-            readiness,
-        }));
-    }
-
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Whether messages may be asked for at all.
-    fn wants_open(&self) -> bool {
-        let Some(context) = &self.context else {
-            return false;
-        };
-        !self.engine.stop.is_cancelled()
-            && !context.consumer().paused
-            && context.config.queue.limit > 0
-            && *self.ready.borrow()
-            && self.engine.spec.borrow().queue.is_some()
     }
 
     fn is_done(&self) -> bool {
@@ -194,39 +88,29 @@ impl Work {
 
     /// Does what follows from what has happened.
     async fn advance(&mut self) {
-        let queue = self.engine.spec.borrow().queue.clone();
-        let wants_open = self.wants_open();
+        let queue = self.base.queue();
+        let wants_open = self.base.wants_open();
         // An open consumer of a queue that was replaced is stopped first.
         let stale = std::mem::take(&mut self.stale) && self.link.is_open();
         if !wants_open || stale {
             self.collector = None;
         }
-        let wanted = queue
-            .as_ref()
-            .filter(|_| wants_open && !stale)
-            .map(|queue| &queue.handle);
+        let wanted = queue.as_ref().filter(|_| wants_open && !stale);
         let link = std::mem::replace(&mut self.link, Link::closed(Instant::now()));
         self.link = link.advance(wanted).await;
         self.ask();
-        let state = &self.engine.shared.consumer;
-        state.pulling.store(self.link.is_open(), Ordering::Relaxed);
-        state
-            .throttled
-            .store(self.gate.is_restricted(), Ordering::Relaxed);
-        state
-            .handler_ready
-            .store(*self.ready.borrow(), Ordering::Relaxed);
+        self.base.show(self.link.is_open());
     }
 
     /// Asks for as many messages as can be started at once.
     fn ask(&mut self) {
-        let now = self.now();
-        let allowance = self.gate.allowance(now);
-        let Some(context) = self.context.clone() else {
+        let now = self.base.now();
+        let allowance = self.base.gate.allowance(now);
+        let Some(context) = self.base.context.clone() else {
             self.collector = None;
             return;
         };
-        let Link::Open(consumer) = &mut self.link else {
+        let Link::Open(Messages(consumer)) = &mut self.link else {
             // Dropping it gives back what it has gathered.
             self.collector = None;
             return;
@@ -239,7 +123,7 @@ impl Work {
             }
             return;
         }
-        if self.gate.next_wake(now).is_some() {
+        if self.base.gate.next_wake(now).is_some() {
             self.collector = None;
         } else if let Some(collector) = &self.collector {
             let free = collector.wants().saturating_sub(consumer.wanted());
@@ -247,15 +131,11 @@ impl Work {
                 consumer.want(free);
             }
         } else if allowance > 0
-            && let Some(slot) = self.gate.start(now)
-            && let Some(queue) = &self.engine.spec.borrow().queue
+            && let Some(queue) = self.base.queue()
+            && let Some(slot) = self.base.gate.start(now)
         {
-            let (collector, task) = Collector::start(
-                context,
-                queue.handle.clone(),
-                batch_max,
-                self.signal.clone(),
-            );
+            let (collector, task) =
+                Collector::start(context, queue, batch_max, self.signal.clone());
             self.running.spawn(async move { (Some(slot), task.await) });
             self.collector = Some(collector);
         }
@@ -264,8 +144,8 @@ impl Work {
     /// Waits for something to happen.
     async fn event(&mut self) -> Event {
         let mut wake = Instant::now() + TICK;
-        if let Some(open) = self.gate.next_wake(self.now()) {
-            wake = wake.min(self.start + open);
+        if let Some(open) = self.base.next_wake() {
+            wake = wake.min(open);
         }
         if let Some(link) = self.link.next_wake() {
             wake = wake.min(link);
@@ -274,10 +154,10 @@ impl Work {
             arrival = self.link.next() => Event::Link(arrival),
             Some(ended) = self.running.join_next() => Event::Ended(ended),
             Some(signal) = self.signals.recv() => Event::Batch(signal),
-            Ok(()) = self.engine.spec.changed() => Event::Spec,
-            Ok(()) = self.ready.changed() => Event::Ready,
-            Some(ended) = self.probe.join_next() => Event::Probe(ended),
-            () = self.engine.stop.cancelled(), if !self.stop_seen => Event::Stop,
+            Ok(()) = self.base.engine.spec.changed() => Event::Spec,
+            Ok(()) = self.base.ready.changed() => Event::Ready,
+            Some(ended) = self.base.probe.join_next() => Event::Probe(ended),
+            () = self.base.engine.stop.cancelled(), if !self.stop_seen => Event::Stop,
             () = sleep_until(wake) => Event::Wake,
         }
     }
@@ -302,16 +182,16 @@ impl Work {
             Event::Stop => self.stop_seen = true,
             Event::Spec => self.respecify(),
             Event::Link(Ok(Arrival::Consumer(consumer))) => {
-                self.consumable(None);
+                self.base.consumable(None);
                 self.link = Link::Open(consumer);
             }
-            Event::Link(Ok(Arrival::Message(message))) => self.start(message),
+            Event::Link(Ok(Arrival::Item(message))) => self.start(message),
             Event::Link(Ok(Arrival::End)) => self.link = Link::closed(Instant::now()),
-            Event::Link(Err(error)) => self.link = self.backed_off(&error),
+            Event::Link(Err(error)) => self.link = Link::closed(self.base.backed_off(&error)),
             Event::Ended(Ok((slot, verdict))) => self.release(slot, verdict),
             Event::Ended(Err(error)) => {
                 return Err(panicked(
-                    &format!("call of {}", self.engine.shared.key),
+                    &format!("call of {}", self.base.engine.shared.key),
                     error,
                 ));
             }
@@ -323,7 +203,7 @@ impl Work {
             Event::Batch(Signal::Gathered) => self.collector = None,
             Event::Batch(Signal::Failed(error)) => {
                 self.collector = None;
-                self.link = self.backed_off(&error);
+                self.link = Link::closed(self.base.backed_off(&error));
             }
         }
         Ok(())
@@ -331,15 +211,9 @@ impl Work {
 
     /// A new configuration: the consumer is replaced only when its queue is another one.
     fn respecify(&mut self) {
-        let before = self.context.as_ref().map(|context| context.config.clone());
         // A batch that is being gathered has the old configuration.
         self.collector = None;
-        self.configure();
-        let after = self.engine.spec.borrow().config.clone();
-        let same_queue = before.is_some_and(|before| {
-            before.queue == after.queue && before.bus == after.bus && before.uid == after.uid
-        });
-        if same_queue {
+        if !self.base.respecify() {
             return;
         }
         match self.link {
@@ -352,10 +226,14 @@ impl Work {
     /// Starts a message, or puts it back when there is no slot for it any more.
     fn start(&mut self, message: Delivery) {
         let received = Instant::now();
-        self.engine.shared.traffic.store(true, Ordering::Relaxed);
+        self.base
+            .engine
+            .shared
+            .traffic
+            .store(true, Ordering::Relaxed);
         // What has happened since the last round counts: a handler that has just crashed, a stop.
-        let open = self.link.is_open() && self.wants_open();
-        let context = match &self.context {
+        let open = self.link.is_open() && self.base.wants_open();
+        let context = match &self.base.context {
             Some(context) => context.clone(),
             None => return self.give_back(message, received),
         };
@@ -365,7 +243,7 @@ impl Work {
                 Err(message) => message,
             },
             _ if open && context.config.queue.batch_max <= 1 => {
-                if let Some(slot) = self.gate.start(self.now()) {
+                if let Some(slot) = self.base.gate.start(self.base.now()) {
                     self.running.spawn(async move {
                         (
                             Some(slot),
@@ -382,9 +260,8 @@ impl Work {
     }
 
     fn give_back(&mut self, message: Delivery, received: Instant) {
-        let shared = self.engine.shared.clone();
-        let lease = self.engine.spec.borrow().config.queue.lease_seconds;
-        let lease = Duration::from_secs(lease.max(1).into());
+        let shared = self.base.engine.shared.clone();
+        let lease = self.base.lease();
         self.running.spawn(async move {
             delivery::give_back(shared, lease, message, received).await;
             (None, Verdict::Other)
@@ -392,33 +269,8 @@ impl Work {
     }
 
     fn release(&mut self, slot: Option<Slot>, verdict: Verdict) {
-        let Some(slot) = slot else { return };
-        match verdict {
-            Verdict::Succeeded => self.gate.succeeded(slot),
-            Verdict::Refused { retry_after } => {
-                self.gate
-                    .refused(slot, self.now(), retry_after, fastrand::f64());
-            }
-            Verdict::Other => self.gate.other_outcome(slot),
+        if let Some(slot) = slot {
+            self.base.release(slot, verdict);
         }
-    }
-
-    /// The queue cannot be consumed: tries again later.
-    fn backed_off(&mut self, error: &BrokerError) -> Link {
-        self.consumable(Some(error));
-        self.failures = self.failures.saturating_add(1);
-        let pause = Duration::from_millis(250) * 2_u32.saturating_pow(self.failures.min(10));
-        Link::closed(Instant::now() + jittered(pause.min(LONGEST_PAUSE)))
-    }
-
-    fn consumable(&mut self, error: Option<&BrokerError>) {
-        if error.is_none() {
-            self.failures = 0;
-        }
-        let problem = error.map(|error| Problem {
-            reason: error.reason(),
-            message: error.to_string(),
-        });
-        self.engine.shared.set_problem("consumer", problem);
     }
 }

@@ -111,14 +111,22 @@ impl<'a> Hold<'a> {
     }
 
     /// Repeats `operation` until it succeeds or the lease is lost. Returns how often it failed.
-    pub async fn insist<F>(&mut self, mut operation: impl FnMut() -> F) -> Result<u32, Lost>
+    pub async fn insist<F>(&mut self, operation: impl FnMut() -> F) -> Result<u32, Lost>
     where
         F: Future<Output = Result<(), BrokerError>>,
+    {
+        self.ask(operation).await.map(|((), failures)| failures)
+    }
+
+    /// As [`insist`](Self::insist), for what has an answer.
+    pub async fn ask<T, F>(&mut self, mut operation: impl FnMut() -> F) -> Result<(T, u32), Lost>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
     {
         let mut failures = 0_u32;
         loop {
             match self.during(operation(), None).await {
-                During::Done(Ok(())) => return Ok(failures),
+                During::Done(Ok(answer)) => return Ok((answer, failures)),
                 During::Done(Err(BrokerError::LeaseOver { .. })) | During::Late | During::Lost => {
                     return Err(Lost);
                 }
@@ -129,7 +137,7 @@ impl<'a> Hold<'a> {
                     failures += 1;
                     let pause = Duration::from_millis(50 << failures.min(7));
                     let pause = tokio::time::sleep(jittered(pause.min(Duration::from_secs(5))));
-                    if self.during(pause, None).await != During::Done(()) {
+                    if !matches!(self.during(pause, None).await, During::Done(())) {
                         return Err(Lost);
                     }
                 }

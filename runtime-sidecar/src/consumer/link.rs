@@ -5,40 +5,92 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
+use weir_broker::fifo::{Turn, TurnConsumer};
 use weir_broker::{BrokerError, Consumer, Delivery, WorkQueue};
 
 /// Longest wait for a consumer to say that it has stopped.
 const STOPPING: Duration = Duration::from_secs(5);
 
-type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Consumer>, BrokerError>> + Send>>;
+/// What a queue hands out: messages, or turns of groups.
+#[async_trait]
+pub trait Pull: Send + Sized + 'static {
+    /// What comes.
+    type Item: Send;
+    /// Starts to consume.
+    async fn open(queue: Arc<dyn WorkQueue>) -> Result<Self, BrokerError>;
+    /// The next one; `None` once it has stopped. Cancel safe.
+    async fn next(&mut self) -> Result<Option<Self::Item>, BrokerError>;
+    /// Asks for nothing more.
+    async fn stop(&mut self);
+}
+
+/// Hands out messages.
+pub struct Messages(pub Box<dyn Consumer>);
+
+#[async_trait]
+impl Pull for Messages {
+    type Item = Delivery;
+
+    async fn open(queue: Arc<dyn WorkQueue>) -> Result<Self, BrokerError> {
+        queue.consume().await.map(Self)
+    }
+
+    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        self.0.next().await
+    }
+
+    async fn stop(&mut self) {
+        self.0.stop().await;
+    }
+}
+
+/// Hands out turns.
+pub struct Turns(pub Box<dyn TurnConsumer>);
+
+#[async_trait]
+impl Pull for Turns {
+    type Item = Turn;
+
+    async fn open(queue: Arc<dyn WorkQueue>) -> Result<Self, BrokerError> {
+        queue.fifo()?.consume().await.map(Self)
+    }
+
+    async fn next(&mut self) -> Result<Option<Turn>, BrokerError> {
+        self.0.next().await
+    }
+
+    async fn stop(&mut self) {
+        self.0.stop().await;
+    }
+}
+
+type Opening<C> = Pin<Box<dyn Future<Output = Result<C, BrokerError>> + Send>>;
 
 /// See the module.
-pub enum Link {
+pub enum Link<C> {
     /// No consumer; the next try is not before this.
     Closed { until: Instant },
     /// The broker is asked.
-    Opening(Opening),
+    Opening(Opening<C>),
     /// Messages may be asked for.
-    Open(Box<dyn Consumer>),
+    Open(C),
     /// Asked to stop; what was on its way still comes.
-    Stopping {
-        consumer: Box<dyn Consumer>,
-        until: Instant,
-    },
+    Stopping { consumer: C, until: Instant },
 }
 
 /// What the broker has for an engine.
-pub enum Arrival {
+pub enum Arrival<C, T> {
     /// A consumer, which makes the link open.
-    Consumer(Box<dyn Consumer>),
-    /// A message.
-    Message(Delivery),
+    Consumer(C),
+    /// A message, or a turn.
+    Item(T),
     /// The consumer has stopped.
     End,
 }
 
-impl Link {
+impl<C: Pull> Link<C> {
     /// No consumer, and none is tried before `until`.
     pub fn closed(until: Instant) -> Self {
         Self::Closed { until }
@@ -50,7 +102,7 @@ impl Link {
         match (self, wanted) {
             (Self::Closed { until }, Some(queue)) if now >= until => {
                 let queue = queue.clone();
-                Self::Opening(Box::pin(async move { queue.consume().await }))
+                Self::Opening(Box::pin(C::open(queue)))
             }
             (Self::Opening(_), None) => Self::closed(now),
             (Self::Open(mut consumer), None) => {
@@ -67,14 +119,13 @@ impl Link {
     }
 
     /// The next thing that the broker has. Cancel safe.
-    pub async fn next(&mut self) -> Result<Arrival, BrokerError> {
+    pub async fn next(&mut self) -> Result<Arrival<C, C::Item>, BrokerError> {
         match self {
             Self::Closed { .. } => std::future::pending().await,
             Self::Opening(opening) => opening.await.map(Arrival::Consumer),
-            Self::Open(consumer) | Self::Stopping { consumer, .. } => Ok(consumer
-                .next()
-                .await?
-                .map_or(Arrival::End, Arrival::Message)),
+            Self::Open(consumer) | Self::Stopping { consumer, .. } => {
+                Ok(consumer.next().await?.map_or(Arrival::End, Arrival::Item))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! From a request to what is stored: headers, event, identity, delay.
+//! From a request to what is stored: headers, event, group, identity, delay.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use weir_broker::Publication;
 use weir_core::cloudevents::{self, InvalidEvent, Parsed, Parts};
 use weir_core::config::IntakeConfig;
-use weir_core::dedup::identity;
+use weir_core::dedup::{identity, scoped};
 use weir_core::headers::{all_from_http, from_http};
 use weir_core::ids::new_id;
 use weir_core::message::{Headers, Message};
@@ -16,7 +16,8 @@ use weir_core::publish::{DELAY_SECONDS, GROUP, Options};
 use weir_core::trace;
 use weir_core::wire::{METHOD, PATH};
 
-use super::reject::{BAD_HEADER, IDENTITY_MISSING, MALFORMED_EVENT, Rejection};
+use super::reject::{BAD_HEADER, GROUP_INVALID, IDENTITY_MISSING, MALFORMED_EVENT, Rejection};
+use crate::objects::Object;
 
 /// A request that was read and whose signature is right.
 pub struct Arrived<'a> {
@@ -36,7 +37,11 @@ pub enum Accepted {
 }
 
 /// Reads a request.
-pub fn read(config: &IntakeConfig, arrived: Arrived<'_>) -> Result<Accepted, Rejection> {
+pub fn read(
+    object: &Object,
+    config: &IntakeConfig,
+    arrived: Arrived<'_>,
+) -> Result<Accepted, Rejection> {
     let limits = cloudevents::Limits::default();
     let headers = from_http(arrived.headers, limits.headers).map_err(|error| {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -53,9 +58,13 @@ pub fn read(config: &IntakeConfig, arrived: Arrived<'_>) -> Result<Accepted, Rej
             arrived.suffix,
             arrived.query,
         );
-        return publication(config, None, parts, arrived.now).map(Accepted::One);
+        let nothing = Options::default();
+        return publication(object, config, &nothing, parts, arrived.now).map(Accepted::One);
     }
-    let delay = asked_for(arrived.headers)?.delay;
+    let options = asked_for(arrived.headers)?;
+    if object.config.queue.fifo.is_some() && options.delay.is_some_and(|it| !it.is_zero()) {
+        return Err(ordered_delay());
+    }
     match cloudevents::parse(headers, arrived.body, limits).map_err(|it| malformed(&it))? {
         Parsed::Plain(mut parts) | Parsed::Event(mut parts) => {
             keep_address(
@@ -64,12 +73,12 @@ pub fn read(config: &IntakeConfig, arrived: Arrived<'_>) -> Result<Accepted, Rej
                 arrived.suffix,
                 arrived.query,
             );
-            publication(config, delay, parts, arrived.now).map(Accepted::One)
+            publication(object, config, &options, parts, arrived.now).map(Accepted::One)
         }
         Parsed::Batch(items) => {
             let items = items.into_iter().map(|parts| {
                 let parts = parts.map_err(|error| malformed(&error))?;
-                publication(config, delay, parts, arrived.now)
+                publication(object, config, &options, parts, arrived.now)
             });
             Ok(Accepted::Batch(items.collect()))
         }
@@ -98,8 +107,9 @@ fn keep_address(headers: &mut Headers, method: &http::Method, suffix: &str, quer
 }
 
 fn publication(
+    object: &Object,
     config: &IntakeConfig,
-    delay: Option<Duration>,
+    options: &Options,
     parts: Parts,
     now: Timestamp,
 ) -> Result<Publication, Rejection> {
@@ -109,29 +119,54 @@ fn publication(
     trace::ensure(&mut headers, trace_random);
     let mut id_random = [0; 10];
     fastrand::fill(&mut id_random);
-    let message = Message {
+    let mut message = Message {
         id: new_id(now, id_random),
         accepted_at: now,
         headers,
         body,
+        group: options.group.clone(),
     };
+    if let (None, Some(grouping)) = (&message.group, &object.grouping) {
+        let group = grouping.of(&object.config.object, &message, now);
+        message.group = Some(group.map_err(|error| {
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let rejection = Rejection::new(status, GROUP_INVALID, error.to_string());
+            if status.is_server_error() {
+                rejection.retry_after(5)
+            } else {
+                rejection
+            }
+        })?);
+    }
     let identity = identity(config.deduplicate.as_ref(), &message.headers, &message.body).map_err(
         |error| {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
             Rejection::new(status, IDENTITY_MISSING, error.to_string())
         },
     )?;
-    let window = config
-        .deduplicate
-        .as_ref()
-        .map_or(0, |config| config.window_seconds);
-    let dedup = identity.map(|identity| (identity, Duration::from_secs(window.into())));
-    let delay = delay.unwrap_or(Duration::from_secs(config.delay_seconds.into()));
+    let dedup = identity
+        .zip(config.deduplicate.as_ref())
+        .map(|(identity, config)| {
+            let group = message.group.as_deref();
+            let window = Duration::from_secs(config.window_seconds.into());
+            (scoped(identity, config.scope, group), window)
+        });
+    let delay = options
+        .delay
+        .unwrap_or(Duration::from_secs(config.delay_seconds.into()));
     Ok(Publication {
         message,
         dedup,
         delay,
     })
+}
+
+/// A delay of one message would hold its whole group, as AWS does not either (aws-semantics 5.3.10).
+fn ordered_delay() -> Rejection {
+    let message = format!(
+        "header {DELAY_SECONDS} cannot be used here: messages are handled in order, and this one would hold up all behind it; leave it out"
+    );
+    Rejection::new(StatusCode::BAD_REQUEST, BAD_HEADER, message)
 }
 
 fn malformed(error: &InvalidEvent) -> Rejection {

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use weir_broker::BrokerError;
 
 /// Every reason, for metrics.
-pub const REASONS: [&str; 17] = [
+pub const REASONS: [&str; 18] = [
     NOT_FOUND,
     METHOD,
     TOO_LARGE,
@@ -20,6 +20,7 @@ pub const REASONS: [&str; 17] = [
     SIGNATURE,
     SECRET_MISSING,
     IDENTITY_MISSING,
+    GROUP_INVALID,
     MALFORMED_EVENT,
     BAD_HEADER,
     FULL,
@@ -39,6 +40,7 @@ pub const BUSY: &str = "OutOfMemory";
 pub const SIGNATURE: &str = "SignatureInvalid";
 pub const SECRET_MISSING: &str = "SecretMissing";
 pub const IDENTITY_MISSING: &str = "IdentityMissing";
+pub const GROUP_INVALID: &str = "GroupInvalid";
 pub const MALFORMED_EVENT: &str = "MalformedEvent";
 pub const BAD_HEADER: &str = "BadHeader";
 pub const FULL: &str = "QueueFull";
@@ -144,6 +146,17 @@ impl Rejection {
                 "the broker did not take the message; send again later",
             ),
         }
+    }
+
+    /// A message before it in its group was not stored, and may be sent again.
+    pub fn behind() -> Self {
+        let message = "an earlier message of the batch and the same group was not stored; send both again, in their order";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, REFUSED, message).retry_after(5)
+    }
+
+    /// Whether the same request can be accepted later.
+    pub fn is_transient(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// There is no broker to store it.

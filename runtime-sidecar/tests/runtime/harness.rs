@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use weir_broker::{BrokerError, Depth, MemoryBroker, QueueSpec, SystemClock, Transport, WorkQueue};
 use weir_core::config::{
     BusConfig, ConsumerConfig, IntakeConfig, ObjectConfig, Protocol, QueueConfig, RetryConfig,
-    TargetConfig, VERSION,
+    TargetConfig, VERSION, WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 use weir_sidecar::{Config, ConfigSource, Connect, Listeners, RunError, Settings, run};
@@ -273,6 +273,7 @@ fn object(kind: Kind, name: &str, publish_api: bool) -> ObjectConfig {
             replicas: 1,
             capacity: 100_000,
             dead_letter_retention_seconds: 3600,
+            fifo: None,
         },
         intake: Some(IntakeConfig {
             methods: vec!["POST".to_owned()],
@@ -280,6 +281,7 @@ fn object(kind: Kind, name: &str, publish_api: bool) -> ObjectConfig {
             status: 202,
             verify: None,
             deduplicate: None,
+            group: None,
             delay_seconds: 0,
             publish_api,
         }),
@@ -306,6 +308,7 @@ pub fn consumed_by(mut object: ObjectConfig, handler: SocketAddr) -> ObjectConfi
             max_age_seconds: 3600,
             permanent_statuses: vec![400, 410],
         },
+        when_exhausted: WhenExhausted::DeadLetter,
         paused: false,
     });
     object

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use weir_core::config::{
-    DeduplicateBy, DeduplicateConfig, ObjectConfig, Protocol, SignatureScheme, VerifyConfig,
+    DeduplicateBy, DeduplicateConfig, DeduplicateScope, ObjectConfig, Protocol, SignatureScheme,
+    VerifyConfig,
 };
 use weir_core::message::Message;
 use weir_core::verify::{SigningKey, sign};
@@ -173,6 +174,7 @@ fn deduplicated(mut object: ObjectConfig, by: DeduplicateBy) -> ObjectConfig {
         by,
         header: (by == DeduplicateBy::Header).then(|| "x-id".to_owned()),
         window_seconds: 300,
+        scope: DeduplicateScope::Queue,
     });
     object
 }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod consumer;
+mod fifo;
 mod harness;
 mod intake;
 mod lifecycle;

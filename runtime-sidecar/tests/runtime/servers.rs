@@ -211,7 +211,7 @@ async fn the_ops_server_shows_queues_and_changes_nothing() {
         "/v1/objects/in",
         "/v1/objects/thing/in",
         "/v1/objects/qc/other/depth",
-        "/v1/objects/qc/in/purge",
+        "/v1/objects/qc/in/nothing",
         "/v1/objects/qc/in/depth?namespace=x/y",
         "/v1/objects/qc/in/depth/",
     ] {

@@ -1,23 +1,23 @@
 //! A whole run: processes up, messages flowing, kills drawn from the seed, everything drained, judged.
 
-use std::path::{Path, PathBuf};
+mod site;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use tokio::time::{Instant, sleep};
-use weir_broker::{QueueSpec, SystemClock, Transport, WorkQueue};
-use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, IntakeConfig, ObjectConfig,
-    Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
-};
-use weir_core::object::{Kind, ObjectKey};
+use futures::future::join_all;
+use tokio::time::{Instant, sleep, sleep_until};
+use weir_broker::WorkQueue;
 
 use crate::check::{Dead, Report, check};
 use crate::ledger::{Event, Ledger, now, read, sha};
 use crate::nemesis::{Blow, Target, schedule, usual};
-use crate::processes::{Process, free_port, nats_server, workspace_binary};
 use crate::producer::Producer;
+use site::{Site, per_replica, set_up};
+
+/// Messages that are being sent at once.
+const SENDERS: u64 = 64;
 
 /// The broker that is under fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,24 +71,19 @@ pub struct Settings {
     pub flaky_percent: u64,
     /// Messages in a hundred that always fail.
     pub poison_percent: u64,
+    /// Groups among which messages are spread in turn, in a queue that keeps order; 0 is a standard queue.
+    pub groups: u64,
+}
+
+impl Settings {
+    /// The group of a message.
+    fn group(&self, n: u64) -> Option<u64> {
+        (self.groups > 0).then(|| n % self.groups)
+    }
 }
 
 /// From one kill to the next, about.
 const MEAN_PAUSE: Duration = Duration::from_millis(700);
-/// Short, so that what a killed sidecar held comes again soon.
-const LEASE_SECONDS: u32 = 3;
-
-struct Site {
-    folder: PathBuf,
-    ledger: Ledger,
-    servers: Vec<Process>,
-    /// The intake is the last one.
-    sidecars: Vec<Process>,
-    handlers: Vec<Process>,
-    handler_ports: Vec<u16>,
-    url: String,
-    queue: Arc<dyn WorkQueue>,
-}
 
 /// Runs a campaign in `folder` and judges it.
 pub async fn run(folder: &Path, settings: Settings) -> Report {
@@ -113,16 +108,23 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     let began = Instant::now();
     let kills = u32::try_from(settings.kills).unwrap_or(u32::MAX);
     let span = (MEAN_PAUSE * kills + Duration::from_secs(1)).max(per_message(settings));
-    let sending = futures::stream::iter(0..settings.messages).for_each_concurrent(64, |n| {
+    let due = |n: u64| began + span.mul_f64(n as f64 / settings.messages as f64);
+    // Each sender has groups of its own and sends one message after the other, so that the numbers of
+    // a group say in which order its messages were accepted.
+    let senders = (0..SENDERS).map(|sender| {
         let (producer, ledger) = (producer.clone(), Arc::clone(&ledger));
-        let due = began + span.mul_f64(n as f64 / settings.messages as f64);
+        let lane = move |n: &u64| settings.group(*n).unwrap_or(*n) % SENDERS == sender;
         async move {
-            tokio::time::sleep_until(due).await;
-            producer
-                .send(&ledger, n, None, body(n, kinds), deadline)
-                .await;
+            for n in (0..settings.messages).filter(lane) {
+                sleep_until(due(n)).await;
+                let body = body(n, kinds);
+                producer
+                    .send(&ledger, n, settings.group(n), body, deadline)
+                    .await;
+            }
         }
     });
+    let sending = join_all(senders);
     let striking = strike(&mut site, settings);
     futures::join!(sending, striking);
 
@@ -159,170 +161,6 @@ fn body(n: u64, (flaky, poison, seed): (u64, u64, u64)) -> String {
         _ => "fine",
     };
     format!(r#"{{"n":{n},"mood":"{mood}"}}"#)
-}
-
-async fn set_up(folder: &Path, settings: Settings) -> Site {
-    let (servers, bus) = broker(folder, settings.broker);
-    let object = ObjectKey::new(Kind::Webhook, "chaos", "flow");
-    let queue = QueueConfig {
-        limit: settings.limit,
-        batch_max: 1,
-        lease_seconds: LEASE_SECONDS,
-        replicas: u32::try_from(settings.broker.servers()).expect("a few"),
-        capacity: 1_000_000,
-        dead_letter_retention_seconds: 86_400,
-    };
-    let spec = QueueSpec {
-        object: object.clone(),
-        uid: "chaos".into(),
-        config: queue.clone(),
-    };
-    let transport: Arc<dyn Transport> = weir_broker::connect(&bus, Arc::new(SystemClock))
-        .await
-        .expect("the bus is well formed");
-    let began = Instant::now();
-    while let Err(why) = transport.apply_queue(&spec).await {
-        assert!(began.elapsed() < Duration::from_secs(20), "topology: {why}");
-        sleep(Duration::from_millis(50)).await;
-    }
-
-    let config = ObjectConfig {
-        version: VERSION,
-        object,
-        uid: "chaos".into(),
-        generation: 1,
-        bus,
-        queue,
-        intake: Some(IntakeConfig {
-            methods: vec!["POST".into()],
-            max_body_bytes: 65_536,
-            status: 202,
-            verify: None,
-            deduplicate: Some(DeduplicateConfig {
-                by: DeduplicateBy::Header,
-                header: Some("webhook-id".into()),
-                window_seconds: 600,
-            }),
-            delay_seconds: 0,
-            publish_api: false,
-        }),
-        consumer: None,
-    };
-    let sidecar = workspace_binary("weir-sidecar");
-    let start = |name: &str, config: &ObjectConfig, data: u16| {
-        let configs = folder.join(name);
-        std::fs::create_dir_all(&configs).expect("the run's folder is writable");
-        std::fs::write(
-            configs.join(ObjectConfig::file_name(&config.object)),
-            config.to_json(),
-        )
-        .expect("the run's folder is writable");
-        let listen = format!("127.0.0.1:{data}");
-        let admin = format!("127.0.0.1:{}", free_port());
-        let ops = format!("127.0.0.1:{}", free_port());
-        let configs = configs.to_string_lossy();
-        Process::start(
-            folder,
-            name,
-            &sidecar,
-            &[
-                "--config", &configs, "--listen", &listen, "--admin", &admin, "--ops", &ops,
-            ],
-        )
-    };
-
-    let intake_port = free_port();
-    let handler = workspace_binary("chaos-handler");
-    let (mut sidecars, mut handlers, mut handler_ports) = (Vec::new(), Vec::new(), Vec::new());
-    for pod in 0..settings.pods {
-        let port = free_port();
-        let name = format!("handler-{pod}");
-        let ledger = folder.join(format!("{name}.ndjson"));
-        let (ledger, work) = (ledger.to_string_lossy(), settings.work_ms.to_string());
-        handlers.push(Process::start(
-            folder,
-            &name,
-            &handler,
-            &[&port.to_string(), &ledger, &work],
-        ));
-        handler_ports.push(port);
-        let worker = ObjectConfig {
-            intake: None,
-            consumer: Some(ConsumerConfig {
-                target: TargetConfig::Handler {
-                    url: format!("http://127.0.0.1:{port}/"),
-                    readiness_path: None,
-                },
-                protocol: Protocol::CloudEvents,
-                timeout_seconds: 10,
-                per_replica: per_replica(settings),
-                batch_window_seconds: 0,
-                retry: RetryConfig {
-                    max_attempts: settings.max_attempts,
-                    initial_seconds: 1,
-                    multiplier: 1,
-                    max_seconds: 1,
-                    max_age_seconds: 86_400,
-                    permanent_statuses: vec![400],
-                },
-                paused: false,
-            }),
-            ..config.clone()
-        };
-        sidecars.push(start(&format!("sidecar-{pod}"), &worker, free_port()));
-    }
-    sidecars.push(start("intake", &config, intake_port));
-    Site {
-        folder: folder.to_owned(),
-        ledger: Ledger::open(&folder.join("nemesis.ndjson")).expect("writable"),
-        servers,
-        sidecars,
-        handlers,
-        handler_ports,
-        url: format!("http://127.0.0.1:{intake_port}/webhooks/flow"),
-        queue: transport.queue(&spec),
-    }
-}
-
-fn per_replica(settings: Settings) -> u32 {
-    settings.limit.div_ceil(settings.pods).max(1) * 2
-}
-
-/// The servers of a broker, and how to reach them.
-fn broker(folder: &Path, broker: Broker) -> (Vec<Process>, BusConfig) {
-    let ports: Vec<u16> = (0..broker.servers()).map(|_| free_port()).collect();
-    let routes: Vec<u16> = ports.iter().map(|_| free_port()).collect();
-    let others: Vec<String> = routes
-        .iter()
-        .map(|port| format!("nats://127.0.0.1:{port}"))
-        .collect();
-    let servers = ports
-        .iter()
-        .zip(&routes)
-        .enumerate()
-        .map(|(at, (port, route))| {
-            let name = format!("nats-{at}");
-            let (port, store) = (port.to_string(), folder.join(&name));
-            let store = store.to_string_lossy();
-            let route = format!("nats://127.0.0.1:{route}");
-            let others = others.join(",");
-            let mut arguments = vec!["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &store];
-            if broker == Broker::NatsR3 {
-                arguments.extend(["-n", &name, "--cluster_name", "chaos"]);
-                arguments.extend(["--cluster", &route, "--routes", &others]);
-            }
-            Process::start(folder, &name, &nats_server("2.15.1"), &arguments)
-        })
-        .collect();
-    let bus = BusConfig::Nats {
-        servers: ports
-            .iter()
-            .map(|port| format!("nats://127.0.0.1:{port}"))
-            .collect(),
-        credentials_file: None,
-        ca_file: None,
-    };
-    (servers, bus)
 }
 
 /// Time that the messages take at a rate which a small machine keeps up with.

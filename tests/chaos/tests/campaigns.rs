@@ -15,6 +15,7 @@ const SHORT: Settings = Settings {
     max_attempts: 8,
     flaky_percent: 5,
     poison_percent: 1,
+    groups: 0,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,6 +28,16 @@ async fn kills_of_three_servers_one_after_the_other_lose_nothing() {
     let settings = Settings {
         broker: Broker::NatsR3,
         kills: 10,
+        ..SHORT
+    };
+    campaign(settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_within_groups_survives_kills_and_pauses() {
+    let settings = Settings {
+        kills: 10,
+        groups: 1_000,
         ..SHORT
     };
     campaign(settings).await;
@@ -75,6 +86,7 @@ async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
         max_attempts: 3,
         flaky_percent: 0,
         poison_percent: 5,
+        groups: 0,
     };
     let folder = tempfile::Builder::new()
         .prefix("weir-chaos-")

@@ -45,6 +45,7 @@ impl Ground {
                 replicas: subject.replicas(),
                 capacity: 100_000,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         };
         Self { subject, spec }
@@ -92,6 +93,7 @@ pub fn message(id: &str) -> Message {
         accepted_at: SystemClock.now(),
         headers: Headers::new(),
         body: Bytes::from(format!("body of {id}")),
+        group: None,
     }
 }
 

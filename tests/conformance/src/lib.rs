@@ -16,6 +16,7 @@
 )]
 #![warn(missing_docs)]
 
+pub mod fragile;
 pub mod ground;
 pub mod proxy;
 pub mod server;

@@ -25,6 +25,12 @@ pub enum Feature {
     Capacity,
     /// Clients that know nothing of Weir and write into the broker.
     Strangers,
+    /// Records beside the messages, and with them redrives.
+    Records,
+    /// A place for dead letters that can be taken away or filled up behind our back.
+    ForbidDeadLetters,
+    /// FIFO queues.
+    Fifo,
     /// Messages that wait can be looked at without taking them.
     Peek,
     /// The age of the oldest message can be read.
@@ -102,6 +108,10 @@ pub trait Subject: Send + Sync {
     /// Changes the topology of `spec` behind our back: the limit becomes 1.
     async fn drift(&self, spec: &QueueSpec);
 
+    /// From now on no dead letter of `spec` can be stored: it has no place, or where `full` no room.
+    /// [`Transport::apply_queue`] mends both. Only with [`Feature::ForbidDeadLetters`].
+    async fn forbid_dead_letters(&self, spec: &QueueSpec, full: bool);
+
     /// Stores a message that Weir did not write. Only with [`Feature::Strangers`].
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str);
 }
@@ -121,7 +131,10 @@ fn memory_lacks(feature: Feature) -> Option<&'static str> {
         Feature::ServerKill => Some("it ends with the process"),
         Feature::CutConnection => Some("it has no connection"),
         Feature::Strangers => Some("nobody else can reach it"),
+        Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
         Feature::Capacity
+        | Feature::Records
+        | Feature::Fifo
         | Feature::Peek
         | Feature::Age
         | Feature::LeaseOverOutage
@@ -191,6 +204,10 @@ impl Subject for Memory {
         let mut drifted = spec.clone();
         drifted.config.limit = 1;
         self.broker.apply_queue(&drifted).await.unwrap();
+    }
+
+    async fn forbid_dead_letters(&self, _: &QueueSpec, _: bool) {
+        panic!("its dead letters have no place of their own")
     }
 
     async fn write_as_stranger(&self, _: &QueueSpec, _: &'static str) {
@@ -363,6 +380,21 @@ impl Subject for Nats {
         let body = json!({ "stream_name": stream, "action": "update", "config": config });
         self.api(format!("CONSUMER.CREATE.{stream}.workers.{filter}"), body)
             .await;
+    }
+
+    async fn forbid_dead_letters(&self, spec: &QueueSpec, full: bool) {
+        let stream = QueueNames::of(&spec.object).dead_stream();
+        if !full {
+            self.api(format!("STREAM.DELETE.{stream}"), Value::Null)
+                .await;
+            return;
+        }
+        let info = self.api(format!("STREAM.INFO.{stream}"), Value::Null).await;
+        let mut config = info["config"].clone();
+        config["discard"] = "new".into();
+        config["max_msgs"] = 1.into();
+        config["max_bytes"] = 1.into();
+        self.api(format!("STREAM.UPDATE.{stream}"), config).await;
     }
 
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str) {

@@ -4,16 +4,22 @@ pub mod consuming;
 pub mod dead;
 pub mod dedup;
 pub mod faults;
+pub mod fifo;
 pub mod ledger;
 pub mod limit;
 pub mod publishing;
 pub mod reading;
+pub mod redrive;
 pub mod retry;
 pub mod topology;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use self::fifo::{
+    dead as fifo_dead, faults as fifo_faults, groups as fifo_groups, hold as fifo_hold,
+    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, topology as fifo_topology,
+};
 use crate::ground::Ground;
 use crate::subject::Feature;
 
@@ -77,9 +83,22 @@ guarantees! {
     dedup::delayed_messages_are_deduplicated;
     dead::dead_letter_is_stored_before_the_source_leaves;
     dead::a_second_death_replaces_the_letter;
+    dead::nothing_is_acknowledged_while_dead_letters_cannot_be_stored [ForbidDeadLetters];
     reading::peek_consumes_nothing [Peek];
     reading::depth_counts_what_is_there;
     reading::pages_hold_every_dead_letter_once;
+    redrive::records_change_one_at_a_time [Records];
+    redrive::a_redrive_killed_at_any_point_loses_and_doubles_nothing [Records];
+    redrive::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive::ids_stay_and_the_window_of_the_intake_is_bypassed [Records];
+    redrive::a_letter_that_dies_again_is_not_redriven_again [Records];
+    redrive::only_what_is_asked_for_is_moved [Records];
+    redrive::the_rate_is_honoured [Records];
+    redrive::a_cancelled_redrive_finishes_what_is_in_hand [Records];
+    redrive::letters_go_to_another_queue [Records];
+    redrive::one_redrive_at_a_time_and_one_process_each [Records];
+    redrive::what_was_exported_is_restored_after_a_purge [Records];
+    redrive::a_purge_removes_what_it_has_seen;
     topology::second_apply_changes_nothing;
     topology::two_processes_may_apply_at_once;
     topology::foreign_stream_is_refused;
@@ -93,4 +112,33 @@ guarantees! {
     faults::a_lost_answer_stores_once [CutConnection];
     faults::a_silent_connection_is_noticed [CutConnection];
     ledger::accepted_is_handled_or_dead_under_kills (alone);
+    fifo_order::fifo_order_is_kept_within_each_group [Fifo];
+    fifo_order::fifo_one_turn_of_a_group_at_a_time [Fifo];
+    fifo_order::fifo_limit_one_over_four_consumers [Fifo];
+    fifo_order::fifo_a_changed_limit_takes_effect [Fifo];
+    fifo_order::fifo_a_batch_is_the_front_of_one_group [Fifo];
+    fifo_order::fifo_consumers_come_and_go [Fifo];
+    fifo_order::fifo_partitions_change_live [Fifo];
+    fifo_groups::fifo_a_poisoned_group_stops_no_other [Fifo];
+    fifo_groups::fifo_a_long_group_gives_way_to_those_that_wait [Fifo];
+    fifo_groups::fifo_hostile_group_names_are_groups [Fifo];
+    fifo_groups::fifo_a_delay_holds_its_group_and_no_slot [Fifo];
+    fifo_groups::fifo_identities_store_once [Fifo];
+    fifo_groups::fifo_depth_and_peek_show_what_is_there [Fifo];
+    fifo_lease::fifo_attempts_survive_and_order_holds_over_retries [Fifo];
+    fifo_lease::fifo_a_lost_turn_comes_again_in_order [Fifo];
+    fifo_lease::fifo_heartbeat_keeps_the_turn [Fifo];
+    fifo_lease::fifo_a_lease_that_is_over_starts_nothing [Fifo];
+    fifo_dead::fifo_a_dead_letter_lets_the_group_go_on [Fifo];
+    fifo_dead::fifo_a_dead_lettered_group_takes_what_follows [Fifo];
+    fifo_dead::fifo_a_redriven_group_keeps_its_order [Fifo];
+    fifo_hold::fifo_a_blocked_group_waits_for_its_release [Fifo] (alone);
+    fifo_hold::fifo_held_groups_are_listed_in_pages [Fifo];
+    fifo_topology::fifo_topology_is_kept [Fifo];
+    fifo_faults::fifo_a_message_without_a_turn_is_found [Fifo, CutConnection];
+    fifo_faults::fifo_a_dead_letter_is_single_after_a_crash_between [Fifo, CutConnection];
+    fifo_faults::fifo_a_lost_connection_keeps_the_order [Fifo, CutConnection];
+    fifo_faults::fifo_a_crash_at_the_end_of_a_turn_leaves_nothing [Fifo, CutConnection];
+    fifo_ledger::fifo_every_message_is_handled_once_without_faults [Fifo];
+    fifo_ledger::fifo_order_holds_under_kills [Fifo] (alone);
 }

@@ -64,6 +64,10 @@ pub struct Stats {
     pub most_at_once: u64,
     /// Every call of every message, by message id.
     pub messages: BTreeMap<String, Vec<Call>>,
+    /// Ids of the calls of each group (`ce-partitionkey`), in the order in which they began.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Calls that began while another one of their group ran.
+    pub overlaps: u64,
     /// The last call.
     pub last: Request,
 }
@@ -98,6 +102,8 @@ pub struct Answer {
     pub retry_after_seconds: Option<u64>,
     /// Where [`Ledger::end`] finds the call.
     pub place: (String, usize),
+    /// Group of the call.
+    pub group: String,
 }
 
 /// Counts calls and decides their answers.
@@ -105,6 +111,7 @@ pub struct Answer {
 pub struct Ledger {
     script: Script,
     busy_until: Option<u64>,
+    running: BTreeMap<String, u64>,
     stats: Stats,
 }
 
@@ -137,6 +144,7 @@ impl Ledger {
             status: 0,
             replica: header("weir-test-replica"),
         };
+        let group = header("ce-partitionkey");
         let answer = self.decide(&request, now);
 
         self.stats.calls += 1;
@@ -145,15 +153,27 @@ impl Ledger {
         self.stats.last = request;
         let calls = self.stats.messages.entry(id.clone()).or_default();
         calls.push(call);
+        let place = (id.clone(), calls.len() - 1);
+        if !group.is_empty() {
+            let running = self.running.entry(group.clone()).or_default();
+            *running += 1;
+            self.stats.overlaps += u64::from(*running > 1);
+            self.stats.groups.entry(group.clone()).or_default().push(id);
+        }
         Answer {
-            place: (id, calls.len() - 1),
+            place,
+            group,
             ..answer
         }
     }
 
     /// The call ended: answered with its status, or `None` if the caller went away.
-    pub fn end(&mut self, place: &(String, usize), status: Option<u16>) {
+    pub fn end(&mut self, answer: &Answer, status: Option<u16>) {
+        let place = &answer.place;
         self.stats.in_flight -= 1;
+        if let Some(running) = self.running.get_mut(&answer.group) {
+            *running -= 1;
+        }
         let call = self
             .stats
             .messages
@@ -174,6 +194,7 @@ impl Ledger {
                 sleep_ms: 0,
                 retry_after_seconds: Some(script.retry_after_seconds).filter(|&s| s > 0),
                 place,
+                group: String::new(),
             };
         }
         let own: serde_json::Value = serde_json::from_str(&request.body).unwrap_or_default();
@@ -183,6 +204,7 @@ impl Ledger {
             sleep_ms: own["sleepMs"].as_u64().unwrap_or(script.sleep_ms),
             retry_after_seconds: None,
             place,
+            group: String::new(),
         }
     }
 }
@@ -208,15 +230,37 @@ mod tests {
         let mut ledger = Ledger::default();
         let first = ledger.begin(call("a", ""), 0);
         let second = ledger.begin(call("b", ""), 0);
-        ledger.end(&first.place, Some(200));
+        ledger.end(&first, Some(200));
         let third = ledger.begin(call("a", ""), 0);
-        ledger.end(&second.place, None);
-        ledger.end(&third.place, Some(500));
+        ledger.end(&second, None);
+        ledger.end(&third, Some(500));
 
         assert_eq!(ledger.stats().most_at_once, 2);
         assert_eq!(ledger.stats().in_flight, 0);
         assert_eq!(ledger.stats().handled().collect::<Vec<_>>(), ["a"]);
         assert_eq!(ledger.stats().answered(500), 1);
+    }
+
+    #[test]
+    fn calls_of_a_group_are_kept_in_order_and_their_overlaps_counted() {
+        let grouped = |id: &str, group: &str| {
+            let mut request = call(id, "");
+            let group = ("ce-partitionkey".to_owned(), group.to_owned());
+            request.headers.extend([group]);
+            request
+        };
+        let mut ledger = Ledger::default();
+        let first = ledger.begin(grouped("1", "a"), 0);
+        let other = ledger.begin(grouped("2", "b"), 0);
+        assert_eq!(ledger.stats().overlaps, 0);
+        let second = ledger.begin(grouped("3", "a"), 0);
+        assert_eq!(ledger.stats().overlaps, 1);
+        for answer in [first, other, second] {
+            ledger.end(&answer, Some(200));
+        }
+        ledger.begin(grouped("4", "a"), 0);
+        assert_eq!(ledger.stats().overlaps, 1);
+        assert_eq!(ledger.stats().groups["a"], ["1", "3", "4"]);
     }
 
     #[test]

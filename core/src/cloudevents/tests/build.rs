@@ -133,3 +133,32 @@ fn a_batch_is_one_document_whose_events_say_their_identity_and_attempt() {
     assert_eq!(batch_headers(&CONTRACT).get("content-type"), Some(BATCHED));
     assert_eq!(batch_headers(&CONTRACT).get("weir-attempt"), Some("2"));
 }
+
+#[test]
+fn a_handler_sees_the_group_of_a_message_whatever_the_sender_wrote_there() {
+    let pairs = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/s"),
+        ("ce-type", "t"),
+        ("ce-partitionkey", "the sender's"),
+    ];
+    for headers in [&pairs[..], &[]] {
+        let mut grouped = message(headers, b"{}");
+        grouped.group = Some("acc 7".to_owned());
+        let headers = event_headers(&object(), &grouped, &CONTRACT);
+        assert_eq!(
+            headers.get_all("ce-partitionkey").collect::<Vec<_>>(),
+            ["acc%207"]
+        );
+        assert_eq!(headers.get("weir-group"), None, "another queue has its own");
+        let batch = batch_document(&object(), [(&grouped, 1)]);
+        let batch: serde_json::Value = serde_json::from_slice(&batch).unwrap();
+        assert_eq!(batch[0]["partitionkey"], "acc 7");
+        let plain = plain_headers(&grouped, &CONTRACT);
+        assert_eq!(plain.get("weir-group"), Some("acc 7"));
+    }
+    let alone = message(&pairs, b"{}");
+    let headers = event_headers(&object(), &alone, &CONTRACT);
+    assert_eq!(headers.get("ce-partitionkey"), Some("the sender's"));
+}

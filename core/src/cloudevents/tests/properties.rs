@@ -74,6 +74,7 @@ proptest! {
             accepted_at: Timestamp::UNIX_EPOCH,
             headers: parts.headers,
             body: parts.body,
+            group: None,
         };
         prop_assert_eq!(event_id(&message), id);
         let batch = batch_document(&object(), [(&message, 1)]);
@@ -127,6 +128,7 @@ proptest! {
             accepted_at: Timestamp::UNIX_EPOCH,
             headers,
             body: body.into(),
+            group: None,
         };
         let request = event_headers(&object(), &message, &CONTRACT);
         prop_assert!(is_event(&request));

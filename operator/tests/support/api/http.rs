@@ -214,6 +214,12 @@ impl State {
             ("GET", None) if query.contains("watch=true") => Ok(self.watch(&target, query)),
             ("GET", None) => Ok(self.list(&target, query)),
             ("GET", Some(_)) => self.read(&target),
+            ("POST", None) if target.kind.plural == "tokenreviews" => {
+                Ok(Outcome::Value(self.review_token(&body())))
+            }
+            ("POST", None) if target.kind.plural == "subjectaccessreviews" => {
+                Ok(Outcome::Value(self.review_access(&body())))
+            }
             ("POST", None) => {
                 let object = body();
                 let mut place = target.place();

@@ -6,17 +6,12 @@ use std::pin::Pin;
 use futures::future::join_all;
 use tokio::time::Instant;
 use weir_broker::{BrokerError, Delivery, Permit};
-use weir_core::batch::{BatchAnswer, parse_event_answer};
-use weir_core::cloudevents::{Contract, event_id};
 use weir_core::decide::{Decision, Outcome, before_call, decide};
 
 use super::Item;
-use crate::call::request::batch;
-use crate::call::{Answer, CallError, KEEP_BATCH};
-use crate::consumer::delivery::{self, attempt, count_retries, lost, outcome};
+use crate::consumer::delivery::{self, attempt, count_retries, lost};
 use crate::consumer::hold::{During, Hold, Lost, Renew};
-use crate::consumer::{Context, Verdict};
-use crate::objects::{Problem, Shared};
+use crate::consumer::{Context, Verdict, exchange};
 
 /// A batch that is being handled.
 pub struct Batch {
@@ -62,8 +57,12 @@ pub async fn handle(context: &Context, held: &Batch, hold: &mut Hold<'_>) -> Res
     if !called.is_empty() {
         begin(context, &called, hold).await?;
         let began = Instant::now();
-        let (outcome, answer) = call(context, &called, hold).await?;
-        judge(&context.shared, answer.as_ref());
+        let messages: Vec<_> = called
+            .iter()
+            .map(|delivery| (&delivery.message, delivery.attempts))
+            .collect();
+        let (outcome, answer) = exchange::batch(context, &messages, hold).await?;
+        exchange::judge(&context.shared, answer.as_ref());
         let took = began.elapsed();
         context.observe(&outcome, took);
         for delivery in called {
@@ -114,75 +113,6 @@ async fn begin(context: &Context, called: &[&Delivery], hold: &mut Hold<'_>) -> 
         .await?;
     count_retries(context, failures);
     Ok(())
-}
-
-async fn call(
-    context: &Context,
-    called: &[&Delivery],
-    hold: &mut Hold<'_>,
-) -> Result<(Outcome, Option<BatchAnswer>), Lost> {
-    let timeout = context.timeout();
-    let now = context.clock.now();
-    let attempts = called
-        .iter()
-        .map(|delivery| delivery.attempts)
-        .max()
-        .unwrap_or_default();
-    let contract = Contract {
-        attempt: attempts.saturating_add(1),
-        max_attempts: context.consumer().retry.max_attempts,
-        deadline: now.saturating_add(timeout).unwrap_or(now),
-    };
-    let messages = called
-        .iter()
-        .map(|delivery| (&delivery.message, delivery.attempts.saturating_add(1)));
-    let request = batch(&context.target, &context.shared.key, messages, &contract);
-    let answer = context
-        .target
-        .call(request, KEEP_BATCH, || context.clock.now());
-    Ok(
-        match hold.during(answer, Some(Instant::now() + timeout)).await {
-            During::Done(answer) => {
-                let parsed = parse(&answer, called);
-                (outcome(answer), parsed)
-            }
-            During::Late => (Outcome::TimedOut { after: timeout }, None),
-            During::Lost => return Err(Lost),
-        },
-    )
-}
-
-/// What a 2xx answer says about the messages; `None` for any other.
-fn parse(answer: &Result<Answer, CallError>, called: &[&Delivery]) -> Option<BatchAnswer> {
-    let answer = answer
-        .as_ref()
-        .ok()
-        .filter(|answer| (200..300).contains(&answer.status))?;
-    if answer.truncated {
-        let why = format!("the answer is longer than {KEEP_BATCH} bytes");
-        return Some(BatchAnswer::WholeBatchFailed { why });
-    }
-    let ids: Vec<(String, String)> = called
-        .iter()
-        .map(|delivery| {
-            let message = &delivery.message;
-            (message.id.clone(), event_id(message))
-        })
-        .collect();
-    Some(parse_event_answer(&answer.body, &ids))
-}
-
-/// An answer that cannot be understood makes work for nothing until somebody corrects the handler.
-fn judge(shared: &Shared, answer: Option<&BatchAnswer>) {
-    let problem = match answer {
-        None => return,
-        Some(BatchAnswer::WholeBatchFailed { why }) => Some(Problem {
-            reason: "BatchAnswerInvalid",
-            message: format!("the whole batch is retried: {why}"),
-        }),
-        Some(_) => None,
-    };
-    shared.set_problem("batch", problem);
 }
 
 /// Settles all of them; what cannot be settled does not keep the others.

@@ -42,7 +42,7 @@ pub async fn send(
     body: impl Into<Bytes>,
 ) -> Answer {
     let request = request
-        .header("host", "weir")
+        .header("host", "127.0.0.1")
         .body(Full::new(body.into()))
         .unwrap();
     timeout(PATIENCE, exchange(address, request))

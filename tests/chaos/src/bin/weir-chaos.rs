@@ -28,6 +28,9 @@ struct Arguments {
     /// Pods: a sidecar beside a handler.
     #[arg(long, default_value_t = 3)]
     pods: u32,
+    /// Groups in a queue that keeps order; 0 is a standard queue.
+    #[arg(long, default_value_t = 0)]
+    groups: u64,
     /// Where ledgers, logs and stores go; a new folder below /tmp when not set. It is kept.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         max_attempts: 8,
         flaky_percent: 5,
         poison_percent: 1,
+        groups: arguments.groups,
     };
     let folder = arguments.folder.unwrap_or_else(|| {
         std::env::temp_dir().join(format!("weir-chaos-{seed}-{}", std::process::id()))

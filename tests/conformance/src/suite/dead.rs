@@ -69,3 +69,40 @@ pub async fn a_second_death_replaces_the_letter(ground: Ground) {
     assert!(queue.dead_letter("m0").await.unwrap().is_none());
     assert_eq!(queue.depth().await.unwrap().dead, 0);
 }
+
+/// Guarantee 9 where the place of the dead letters is gone or full: the message stays, also over the
+/// end of its lease, and is a dead letter when there is a place again.
+pub async fn nothing_is_acknowledged_while_dead_letters_cannot_be_stored(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 3;
+    let queue = ground.queue().await;
+    for full in [false, true] {
+        let ids: Vec<String> = (0..4).map(|n| format!("{full}-{n}")).collect();
+        publish(&queue, ids.iter().cloned()).await;
+        ground.subject.forbid_dead_letters(&ground.spec, full).await;
+        let mut doomed = consumer(&queue, 4).await;
+        for _ in 0..4 {
+            let delivery = next(&mut doomed).await;
+            for _ in 0..2 {
+                let error = delivery.lease.dead_letter(&failure(3)).await.unwrap_err();
+                let wanted = if full { "QueueFull" } else { "TopologyMissing" };
+                assert_eq!(error.reason(), wanted, "{error}");
+            }
+        }
+        doomed.stop().await;
+        drop(doomed);
+        let stored = queue.peek(None, 10).await.unwrap().items.len();
+        assert_eq!(stored, 4, "a message left its queue without a dead letter");
+
+        ground.apply().await;
+        let mut consumer = consumer(&queue, 4).await;
+        for _ in 0..4 {
+            let delivery = next(&mut consumer).await;
+            delivery.lease.dead_letter(&failure(3)).await.unwrap();
+        }
+        becomes_empty(&queue).await;
+        for id in &ids {
+            assert!(queue.dead_letter(id).await.unwrap().is_some(), "{id}");
+        }
+        consumer.stop().await;
+    }
+}

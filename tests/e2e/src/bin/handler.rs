@@ -176,6 +176,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let status = self.answered.then_some(self.answer.status);
         self.handler
-            .ledger(|ledger| ledger.end(&self.answer.place, status));
+            .ledger(|ledger| ledger.end(&self.answer, status));
     }
 }

@@ -65,6 +65,7 @@ impl Space {
                 replicas: 1,
                 capacity: 1,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         });
         until("the dead letters to be readable", SOON, async || {

@@ -13,7 +13,9 @@
 
 mod addresses;
 mod bus;
+mod dead_letters;
 mod drift;
+mod fifo;
 mod fixtures;
 mod limits;
 mod live;

@@ -176,6 +176,14 @@ async fn the_chart_grants_exactly_the_operators_list() {
         grants(&cluster),
         grants(&weir_operator::rbac::cluster_rules())
     );
+    let reviews = Api::<ClusterRole>::all(client.clone())
+        .get("weir-ops-reviews")
+        .await;
+    let reviews = reviews.expect("a ClusterRole").rules.unwrap_or_default();
+    assert_eq!(
+        grants(&reviews),
+        grants(&weir_operator::rbac::review_rules())
+    );
     let own = Api::<Role>::namespaced(client, &home())
         .get("weir-own")
         .await;

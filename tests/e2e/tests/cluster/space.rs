@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::wait::{SOON, until};
 
 /// Weir's kinds.
-pub const KINDS: [&str; 3] = ["MessageBus", "Webhook", "QueueConsumer"];
+pub const KINDS: [&str; 4] = ["MessageBus", "Webhook", "QueueConsumer", "FifoConsumer"];
 
 const MANAGER: &str = "weir-e2e";
 

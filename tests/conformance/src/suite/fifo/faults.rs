@@ -1,0 +1,109 @@
+//! Crashes between two steps.
+
+use std::time::Duration;
+
+use super::{Queue, grouped, handle, ids, ids_of, next, none_for, queue};
+use crate::ground::{Ground, SOON, becomes_empty, failure};
+use crate::proxy::Mode;
+
+/// A publisher that dies after the message and before its turn leaves no group behind.
+pub async fn fifo_a_message_without_a_turn_is_found(mut ground: Ground) {
+    let here = queue(&mut ground).await;
+    let (transport, proxy) = ground.subject.connect_through_proxy().await;
+    let doomed = Queue::of(transport.queue(&ground.spec));
+    proxy.set(Mode::CutBefore(b".turn."));
+    doomed.work.publish(grouped("a", "a-0")).await.unwrap_err();
+    proxy.was_cut().await;
+    let mut turns = here.turns(1).await;
+    assert_eq!(ids_of(&next(&mut turns).await), ids("a", 0..1));
+}
+
+/// A holder that dies between the dead letter and the removal leaves one dead letter.
+pub async fn fifo_a_dead_letter_is_single_after_a_crash_between(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 2;
+    let here = queue(&mut ground).await;
+    here.publish("a", ids("a", 0..2)).await;
+    let (transport, proxy) = ground.subject.connect_through_proxy().await;
+    let doomed = Queue::of(transport.queue(&ground.spec));
+    let mut turns = doomed.turns(1).await;
+    let turn = next(&mut turns).await;
+    proxy.set(Mode::CutBefore(b"STREAM.PURGE"));
+    turn.lease.dead_letter(&failure(3)).await.unwrap_err();
+    proxy.was_cut().await;
+    let mut turns = here.turns(1).await;
+    let turn = next(&mut turns).await;
+    assert_eq!(ids_of(&turn), ids("a", 0..1));
+    turn.lease.dead_letter(&failure(3)).await.unwrap();
+    assert_eq!(
+        turn.lease.more().await.unwrap().unwrap()[0].message.id,
+        "a-1"
+    );
+    turn.lease.ack(1).await.unwrap();
+    assert!(turn.lease.more().await.unwrap().is_none());
+    assert_eq!(
+        here.work.dead_letters(None, 9).await.unwrap().items.len(),
+        1
+    );
+    becomes_empty(&here.work).await;
+}
+
+/// A process whose connection ends without a word loses its turn, after the lease, and nothing of the order.
+pub async fn fifo_a_lost_connection_keeps_the_order(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 2;
+    ground.spec.config.batch_max = 2;
+    let here = queue(&mut ground).await;
+    here.publish("a", ids("a", 0..8)).await;
+    let (transport, proxy) = ground.subject.connect_through_proxy().await;
+    let doomed = Queue::of(transport.queue(&ground.spec));
+    let mut turns = doomed.turns(1).await;
+    let turn = next(&mut turns).await;
+    turn.lease.begin().await.unwrap();
+    turn.lease.ack(2).await.unwrap();
+    assert_eq!(
+        turn.lease.more().await.unwrap().unwrap()[0].message.id,
+        "a-2"
+    );
+    proxy.set(Mode::Silent);
+    let mut others = here.turns(1).await;
+    let again = next(&mut others).await;
+    assert_eq!(ids_of(&again), ids("a", 2..4));
+    let late = tokio::time::timeout(SOON, turn.lease.begin())
+        .await
+        .unwrap();
+    assert_eq!(late.unwrap_err().reason(), "LeaseOver");
+    again.lease.ack(2).await.unwrap();
+    again.lease.end().await.unwrap();
+    assert_eq!(
+        handle(
+            &mut {
+                others.want(1);
+                others
+            },
+            4
+        )
+        .await,
+        ids("a", 4..8)
+    );
+    becomes_empty(&here.work).await;
+}
+
+/// A holder that dies between its last message and the end of its turn leaves nothing behind.
+pub async fn fifo_a_crash_at_the_end_of_a_turn_leaves_nothing(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 2;
+    let here = queue(&mut ground).await;
+    here.publish("a", ids("a", 0..1)).await;
+    let (transport, proxy) = ground.subject.connect_through_proxy().await;
+    let doomed = Queue::of(transport.queue(&ground.spec));
+    let mut turns = doomed.turns(1).await;
+    let turn = next(&mut turns).await;
+    turn.lease.ack(1).await.unwrap();
+    proxy.set(Mode::CutBefore(b"+ACK"));
+    turn.lease.more().await.unwrap_err();
+    proxy.was_cut().await;
+    let mut others = here.turns(2).await;
+    none_for(&mut others, Duration::from_secs(3)).await;
+    assert_eq!(here.fifo.groups().await.unwrap().runnable, 0);
+    here.publish("a", ids("a", 1..2)).await;
+    assert_eq!(handle(&mut others, 1).await, ids("a", 1..2));
+    becomes_empty(&here.work).await;
+}
