@@ -13,7 +13,7 @@ use weir_core::wire;
 use super::codec::{REMOVES, REMOVES_THROUGH, RESTORED, Raw, number};
 use super::tail::Fold;
 
-/// Which letters there are, by position.
+/// Which letters there are, by position: one more than the offset in the stream, so that 0 is before all.
 #[derive(Default)]
 pub(crate) struct Letters {
     /// Id of the message, and when it died.
@@ -119,8 +119,9 @@ impl Fold for Letters {
         {
             return false;
         }
-        self.last = Some(offset);
-        self.insert(offset, id, died);
+        let position = offset + 1;
+        self.last = Some(position);
+        self.insert(position, id, died);
         true
     }
 }
@@ -169,12 +170,12 @@ mod tests {
         for (offset, (id, died)) in [("a", 10), ("b", 20), ("a", 30)].into_iter().enumerate() {
             assert!(letters.take(offset as u64, &letter(id, died), b""));
         }
-        assert_eq!(letters.page(None, ever, 10), [1, 2]);
-        assert_eq!(letters.page(Some(1), ever, 10), [2]);
-        assert_eq!(letters.page(None, ever, 1), [1]);
-        assert_eq!(letters.position("a", ever), Some(2));
+        assert_eq!(letters.page(None, ever, 10), [2, 3]);
+        assert_eq!(letters.page(Some(2), ever, 10), [3]);
+        assert_eq!(letters.page(None, ever, 1), [2]);
+        assert_eq!(letters.position("a", ever), Some(3));
         let old = Timestamp::from_second(25).unwrap();
-        assert_eq!(letters.page(None, old, 10), [2]);
+        assert_eq!(letters.page(None, old, 10), [3]);
         assert_eq!(letters.count(old), 1);
         assert_eq!(letters.position("b", old), None);
         let remove = |letters: &mut Letters, position| {
@@ -182,12 +183,12 @@ mod tests {
             letters.take(9, &record, b"")
         };
         assert!(
-            !remove(&mut letters, 0),
+            !remove(&mut letters, 1),
             "an older letter is not there any more"
         );
-        assert!(remove(&mut letters, 2));
-        assert!(!remove(&mut letters, 2));
-        assert_eq!(letters.page(None, ever, 10), [1]);
+        assert!(remove(&mut letters, 3));
+        assert!(!remove(&mut letters, 3));
+        assert_eq!(letters.page(None, ever, 10), [2]);
 
         let restore = |letters: &mut Letters, id: &str, died| {
             let mut headers = letter(id, died).headers().clone().unwrap();
@@ -201,10 +202,10 @@ mod tests {
             "it has a letter of that time"
         );
         assert!(restore(&mut letters, "a", 5));
-        assert_eq!(letters.page(None, ever, 10), [1, 9]);
-        assert_eq!(letters.last(), Some(9));
+        assert_eq!(letters.page(None, ever, 10), [2, 10]);
+        assert_eq!(letters.last(), Some(10));
         let all = properties(removing_through(8)).unwrap();
         assert!(letters.take(10, &all, b"") && !letters.take(11, &all, b""));
-        assert_eq!(letters.page(None, ever, 10), [9]);
+        assert_eq!(letters.page(None, ever, 10), [10]);
     }
 }

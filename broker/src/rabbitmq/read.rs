@@ -156,14 +156,15 @@ impl Shared {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let found = fetch(live, &self.names.dead, places, Timestamp::UNIX_EPOCH)
+        let offsets: Vec<u64> = places.iter().map(|place| place - 1).collect();
+        let found = fetch(live, &self.names.dead, &offsets, Timestamp::UNIX_EPOCH)
             .await
             .map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))?;
         Ok(found
             .into_iter()
-            .map(|(position, raw)| StoredDeadLetter {
+            .map(|(offset, raw)| StoredDeadLetter {
                 letter: raw.dead_letter(),
-                position,
+                position: offset + 1,
             })
             .collect())
     }
