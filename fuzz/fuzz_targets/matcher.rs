@@ -4,8 +4,15 @@
 use libfuzzer_sys::fuzz_target;
 use weir_core::pattern::{Dialect, Pattern, Set};
 
-fuzz_target!(|input: (&str, &[u8])| {
-    let (source, event) = input;
+fuzz_target!(|data: &[u8]| {
+    // A zero byte parts the pattern from the event.
+    let (source, event) = match data.iter().position(|byte| *byte == 0) {
+        Some(end) => (&data[..end], &data[end + 1..]),
+        None => (&data[..0], data),
+    };
+    let Ok(source) = std::str::from_utf8(source) else {
+        return;
+    };
     let fixed = r#"{"a":{"b":[{"wildcard":"*a*"},{"exists":false}]},"c":[{"anything-but":["x"]},{"numeric":[">",0]}]}"#;
     let patterns: Vec<_> = [source, fixed]
         .iter()
