@@ -1,7 +1,10 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dead_letter::Reason;
+use crate::dead_letter::{DeadLetter, Failure, Reason};
+use crate::message::Message;
+use crate::object::Kind;
 
 fn letter(body: Bytes) -> DeadLetter {
     DeadLetter {
