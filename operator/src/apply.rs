@@ -201,10 +201,6 @@ async fn worker_rollout(
     context: &Context,
 ) -> Result<Rollout, Error> {
     let deployment: Deployment = serde_json::from_value(deployment).unwrap_or_default();
-    let first = rollout(&deployment, &[]);
-    if first.progress == Progress::Complete {
-        return Ok(first);
-    }
     let key = &identity.key;
     let pods = pods(&key.namespace, &selector(key), &context.client).await?;
     for address in addresses(&pods).iter().take(ASKED) {
@@ -273,6 +269,10 @@ fn note(identity: &Identity, report: &ObjectReport, is_current: bool, done: &mut
                 &mut done.unresolved,
                 Rejected::new(Reason::SecretInvalid, quoted),
             ),
+            "DeadLettersBlocked" => {
+                done.letters_blocked.get_or_insert_with(|| quoted.clone());
+                continue;
+            }
             // Weather, or seen by the operator itself.
             "BrokerUnreachable" | "BrokerTimeout" | "TopologyMissing" | "QueueFull" => continue,
             "ConfigRejected" => (

@@ -22,6 +22,8 @@ pub struct Done {
     pub runtime: Option<Rollout>,
     /// What the data plane says about what the object refers to.
     pub unresolved: Option<Rejected>,
+    /// The data plane cannot store dead letters, in its own words.
+    pub letters_blocked: Option<String>,
     /// What else the data plane says is wrong with the object.
     pub unserved: Option<Rejected>,
     /// The data plane has not loaded the object yet.
@@ -41,6 +43,7 @@ impl Default for Done {
             worker: None,
             runtime: None,
             unresolved: None,
+            letters_blocked: None,
             unserved: None,
             loading: false,
             incomplete: false,

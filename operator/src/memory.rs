@@ -42,6 +42,8 @@ pub struct Remembered {
     pub limit: u32,
     /// Handler pods, and how many of them are ready.
     pub replicas: Option<(u32, u32)>,
+    /// When it was last reconciled.
+    pub reconciled: Option<Instant>,
     /// When its numbers were last read.
     pub numbers_read: Option<Instant>,
     /// How often the data plane was found to lack the newest version in a row.

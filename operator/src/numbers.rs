@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use weir_broker::fifo::GroupCounts;
 use weir_broker::{BrokerError, Depth, WorkQueue};
@@ -18,7 +19,7 @@ use weir_crds::{FifoConsumer, QueueConsumer, Webhook};
 use crate::context::Context;
 use crate::error::{Error, chain};
 use crate::kinds::Kind as _;
-use crate::memory::Remembered;
+use crate::memory::{Key, Remembered};
 use crate::reconcile::key_of;
 use crate::status_shell::patch;
 use crate::stores::{Read, Stored};
@@ -45,30 +46,35 @@ const TOGETHER: usize = 8;
 /// Longest look at one queue.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Looks at all queues, again and again.
-pub async fn run(context: Arc<Context>) {
+/// Looks at all queues, again and again. Those that should be reconciled go to `busy`; one that finds it
+/// full comes again.
+pub async fn run(context: Arc<Context>, busy: mpsc::Sender<Key>) {
     let mut ticks = interval(context.settings.numbers_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        look_at_all::<Webhook>(&context).await;
-        look_at_all::<QueueConsumer>(&context).await;
-        look_at_all::<FifoConsumer>(&context).await;
+        look_at_all::<Webhook>(&context, &busy).await;
+        look_at_all::<QueueConsumer>(&context, &busy).await;
+        look_at_all::<FifoConsumer>(&context, &busy).await;
     }
 }
 
-async fn look_at_all<K: Stored>(context: &Context) {
+async fn look_at_all<K: Stored>(context: &Context, busy: &mpsc::Sender<Key>) {
     let all = context.stores.all::<K>(None);
     futures::stream::iter(all)
         .for_each_concurrent(TOGETHER, |read| async move {
-            if let Err(error) = look_at(&read, context).await {
+            if let Err(error) = look_at(&read, context, busy).await {
                 tracing::debug!(object = %key_of(&*read), error = chain(&error), "numbers not written");
             }
         })
         .await;
 }
 
-async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Error> {
+async fn look_at<K: Stored>(
+    read: &Read<K>,
+    context: &Context,
+    busy: &mpsc::Sender<Key>,
+) -> Result<(), Error> {
     let Ok(object) = &read.0 else { return Ok(()) };
     if object.meta().deletion_timestamp.is_some() {
         return Ok(());
@@ -86,6 +92,12 @@ async fn look_at<K: Stored>(read: &Read<K>, context: &Context) -> Result<(), Err
         .and_then(Result::ok)
         .unzip();
     let groups = groups.flatten();
+    let is_due = remembered
+        .reconciled
+        .is_some_and(|last| last.elapsed() > context.settings.busy_resync);
+    if is_due && depth.as_ref().is_some_and(|depth| depth.in_flight > 0) {
+        let _ = busy.try_send(key.clone());
+    }
     if depth.is_some() || remembered.numbers_read.is_none() {
         let now = Instant::now();
         context

@@ -187,6 +187,7 @@ fn remember(
             0
         };
         news.loading = entry.loading;
+        entry.reconciled = Some(Instant::now());
         entry.limit = summary.limit;
         entry.replicas = done
             .worker
@@ -238,7 +239,12 @@ fn requeue_after(done: &Done, loading: u32, settings: &Settings) -> Duration {
         _ if done.loading => (soon / 16).saturating_mul(1 << loading.min(4)),
         Some(Progress::Starting | Progress::Updating) => soon,
         Some(Progress::Unavailable | Progress::Failed) => soon * 3,
-        _ if done.unresolved.is_some() || done.unserved.is_some() => soon * 2,
+        _ if done.unresolved.is_some()
+            || done.unserved.is_some()
+            || done.letters_blocked.is_some() =>
+        {
+            soon * 2
+        }
         _ if done.refused.is_some() => soon * 12,
         // Not all at the same time.
         _ => settings.resync.mul_f64(0.9 + 0.2 * fastrand::f64()),

@@ -219,7 +219,9 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
     }
     let changes = hub::changes(&client, writers, &concerns, &health, &settings);
     let lost = broker_changes(Arc::clone(&context), concerns);
-    let all = stream::select(changes.boxed(), lost.boxed());
+    let (busy, to_busy) = mpsc::channel(WAITING);
+    let busy_keys = stream::unfold(to_busy, async |mut keys| Some((keys.recv().await?, keys)));
+    let all = stream::select_all([changes.boxed(), lost.boxed(), busy_keys.boxed()]);
     tasks.spawn(dispatch(all, queues, shutdown.clone()));
     if let Some(ops) = ops {
         let serving = ops::serve(
@@ -237,7 +239,7 @@ fn start(parts: Parts, shutdown: &CancellationToken) -> JoinSet<&'static str> {
     let (ending, context) = (shutdown.clone(), context);
     tasks.spawn(async move {
         tokio::select! {
-            () = numbers::run(context) => {}
+            () = numbers::run(context, busy) => {}
             () = ending.cancelled() => {}
         }
         "the reader of numbers"

@@ -17,6 +17,9 @@ pub struct Settings {
     pub numbers_interval: Duration,
     /// How long numbers may be old before a condition says so.
     pub numbers_grace: Duration,
+    /// How often an object whose messages are being handled is reconciled: its pods may know of something
+    /// that is wrong.
+    pub busy_resync: Duration,
     /// Longest reconcile.
     pub reconcile_timeout: Duration,
     /// First pause after a failure.
@@ -49,6 +52,7 @@ impl Default for Settings {
             reference_grace: seconds(60),
             numbers_interval: seconds(30),
             numbers_grace: seconds(120),
+            busy_resync: seconds(60),
             reconcile_timeout: seconds(60),
             first_pause: seconds(1),
             longest_pause: seconds(300),

@@ -201,7 +201,10 @@ fn topology_ready(view: &View<'_>) -> Option<Finding> {
                     && lost_at(&old.message)
                         .is_some_and(|at| view.now.as_second() - at.as_second() < LOSS_TOLD_SECONDS)
             });
-            if told.is_some() {
+            if let Some(blocked) = &done.letters_blocked {
+                let words = format!("{place}; {blocked}");
+                Some((ConditionStatus::False, Reason::DeadLettersBlocked, words))
+            } else if told.is_some() {
                 None
             } else {
                 Some(yes(place))

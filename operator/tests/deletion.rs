@@ -15,28 +15,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 use support::api::Api;
-use support::operator::{Memory, Operator, bus, condition, queue, quick, webhook};
-use weir_broker::{Depth, Publication, QueueSpec, Transport as _, WorkQueue};
-use weir_core::config::QueueConfig;
+use support::operator::{Memory, Operator, bus, condition, queue, quick, spec, webhook};
+use weir_broker::{Depth, Publication, Transport as _, WorkQueue};
 use weir_core::message::{Headers, Message};
 use weir_core::object::{Kind, ObjectKey};
 
 const ADDRESS: &str = "nats://a:4222";
 
 fn queue_of(memory: &Memory, uid: &str) -> Arc<dyn WorkQueue> {
-    memory.at(ADDRESS).queue(&QueueSpec {
-        object: ObjectKey::new(Kind::Webhook, "shop", "stripe"),
-        uid: uid.to_owned(),
-        config: QueueConfig {
-            limit: 25,
-            batch_max: 1,
-            lease_seconds: 30,
-            replicas: 1,
-            capacity: 1_000_000,
-            dead_letter_retention_seconds: 1_209_600,
-            fifo: None,
-        },
-    })
+    let object = ObjectKey::new(Kind::Webhook, "shop", "stripe");
+    memory.queue(ADDRESS, object, uid)
 }
 
 fn message() -> Publication {
@@ -277,19 +265,7 @@ async fn the_runtime_stays_while_anybody_needs_it() {
 async fn a_stream_that_vanished_is_made_again_and_told() {
     let (operator, uid) = with_a_message("Retain").await;
     let key = ObjectKey::new(Kind::Webhook, "shop", "stripe");
-    let spec = QueueSpec {
-        object: key,
-        uid: uid.clone(),
-        config: QueueConfig {
-            limit: 25,
-            batch_max: 1,
-            lease_seconds: 30,
-            replicas: 1,
-            capacity: 1_000_000,
-            dead_letter_retention_seconds: 1_209_600,
-            fifo: None,
-        },
-    };
+    let spec = spec(key, &uid);
     let removed = operator
         .memory
         .at(ADDRESS)

@@ -17,8 +17,7 @@ use support::api::{Api, User};
 use support::operator::{Memory, Operator, bus, queue, quick};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use weir_broker::{QueueSpec, Transport as _, WorkQueue};
-use weir_core::config::QueueConfig;
+use weir_broker::WorkQueue;
 use weir_core::dead_letter::{DeadLetter, Failure, Reason};
 use weir_core::message::{Headers, Message};
 use weir_core::object::{Kind, ObjectKey};
@@ -108,22 +107,9 @@ impl Scene {
         }
     }
 
-    /// A queue as the data plane has it.
     fn queue(&self, name: &str) -> Arc<dyn WorkQueue> {
-        let spec = QueueSpec {
-            object: ObjectKey::new(Kind::QueueConsumer, "shop", name),
-            uid: String::new(),
-            config: QueueConfig {
-                limit: 1,
-                batch_max: 1,
-                lease_seconds: 30,
-                replicas: 1,
-                capacity: 1000,
-                dead_letter_retention_seconds: 1000,
-                fifo: None,
-            },
-        };
-        self.memory.at("nats://a:4222").queue(&spec)
+        let object = ObjectKey::new(Kind::QueueConsumer, "shop", name);
+        self.memory.queue("nats://a:4222", object, "")
     }
 
     async fn die(&self, ids: &[&str]) {

@@ -15,6 +15,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::api::{Api, Logged};
 use support::operator::{Memory, Operator, bus, condition, queue, quick, webhook};
+use weir_broker::Publication;
+use weir_core::message::{Headers, Message};
 use weir_core::object::{Kind, ObjectKey};
 use weir_operator::probe::ObjectProblem;
 use weir_operator::run::Ended;
@@ -299,6 +301,59 @@ async fn what_is_missing_is_said_and_noticed_when_it_appears() {
     assert_eq!(message, words);
     operator.probe.problems.lock().unwrap().remove(&key);
     operator.until("webhooks", "stripe", "Ready", "True").await;
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_that_cannot_be_stored_are_told_while_messages_are_held() {
+    let memory: Arc<Memory> = Arc::default();
+    let api = Api::default();
+    api.put(&bus("default", "nats://a:4222"));
+    api.put(&webhook("stripe"));
+    // Nothing but messages in flight gives a reason to look again.
+    let settings = weir_operator::settings::Settings {
+        resync: Duration::from_secs(300),
+        ..quick()
+    };
+    let operator = Operator::start(&api, &memory, &settings);
+    operator.until("webhooks", "stripe", "Ready", "True").await;
+
+    let key = ObjectKey::new(Kind::Webhook, "shop", "stripe");
+    let stored = api.get("webhooks", "stripe").unwrap();
+    let uid = stored["metadata"]["uid"].as_str().unwrap();
+    let queue = memory.queue("nats://a:4222", key.clone(), uid);
+    let message = Message {
+        id: "id-1".to_owned(),
+        accepted_at: jiff::Timestamp::UNIX_EPOCH,
+        headers: Headers::new(),
+        body: "body".into(),
+        group: None,
+    };
+    let publication = Publication {
+        message,
+        dedup: None,
+        delay: Duration::ZERO,
+    };
+    queue.publish(publication).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    consumer.want(1);
+    let held = consumer.next().await.unwrap().unwrap();
+
+    let words = "a dead letter could not be stored, its message is held: no room";
+    let problem = ObjectProblem {
+        reason: "DeadLettersBlocked".to_owned(),
+        message: words.to_owned(),
+    };
+    let problems = &operator.probe.problems;
+    problems.lock().unwrap().insert(key.clone(), vec![problem]);
+    operator
+        .until_reason("webhooks", "stripe", "TopologyReady", "DeadLettersBlocked")
+        .await;
+    let message = condition(&api.get("webhooks", "stripe").unwrap(), "Ready")["message"].clone();
+    assert!(message.as_str().unwrap().contains(words), "{message}");
+    problems.lock().unwrap().remove(&key);
+    operator.until("webhooks", "stripe", "Ready", "True").await;
+    drop(held);
     operator.stop().await.unwrap();
 }
 

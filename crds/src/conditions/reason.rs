@@ -45,6 +45,7 @@ closed_list! {
         StorageFull => "The broker has no room left. Make room, or raise its limits.",
         TopologyFailed => "The broker refused a change. The message holds its words.",
         ReplaceRequired => "The change cannot be made in place. The object is moved to a new generation of its stream; wait until the old one is empty.",
+        DeadLettersBlocked => "A message was given up and its dead letter cannot be stored, so it is held and nothing is lost. The message holds the broker's words: make room for dead letters, or undo what was changed on their stream. Held messages go on by themselves then.",
         TopologyLost => "A stream vanished and was made again, empty; what it held is lost. Find out who deleted it. The condition goes back by itself after an hour.",
 
         // HandlerReady

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_broker::{BrokerError, MemoryBroker, SystemClock, Transport};
-use weir_core::config::BusConfig;
+use weir_broker::{BrokerError, MemoryBroker, QueueSpec, SystemClock, Transport, WorkQueue};
+use weir_core::config::{BusConfig, QueueConfig};
 use weir_core::object::{Kind, ObjectKey};
 use weir_operator::brokers::Connect;
 use weir_operator::fence::Fence;
@@ -33,6 +33,7 @@ pub fn quick() -> Settings {
         deletion_timeout: ms(1500),
         broker_grace: ms(300),
         numbers_interval: ms(50),
+        busy_resync: ms(100),
         first_pause: ms(10),
         longest_pause: ms(200),
         progress_interval: ms(50),
@@ -55,6 +56,28 @@ impl Memory {
             .entry(address.to_owned())
             .or_insert_with(|| MemoryBroker::new(Arc::new(SystemClock)));
         Arc::clone(broker)
+    }
+
+    /// A queue behind an address, as the data plane has it.
+    pub fn queue(&self, address: &str, object: ObjectKey, uid: &str) -> Arc<dyn WorkQueue> {
+        self.at(address).queue(&spec(object, uid))
+    }
+}
+
+/// A queue with the defaults.
+pub fn spec(object: ObjectKey, uid: &str) -> QueueSpec {
+    QueueSpec {
+        object,
+        uid: uid.to_owned(),
+        config: QueueConfig {
+            limit: 25,
+            batch_max: 1,
+            lease_seconds: 30,
+            replicas: 1,
+            capacity: 1_000_000,
+            dead_letter_retention_seconds: 1_209_600,
+            fifo: None,
+        },
     }
 }
 
