@@ -343,9 +343,12 @@ impl Lanes {
         self.end(group, number, now)
     }
 
-    /// Ends the rest of a group.
+    /// Ends the rest of a group, which is then looked at by [`Lanes::release`].
     pub(super) fn wake(&mut self, group: &str) {
         if let Some(lane) = self.groups.get_mut(group) {
+            if let Some((due, _)) = lane.entries.front().and_then(Entry::waits) {
+                self.due.remove(&(due, group.to_owned()));
+            }
             for entry in &mut lane.entries {
                 (entry.rests, entry.suspect) = (None, false);
             }
