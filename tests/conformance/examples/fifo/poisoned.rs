@@ -1,7 +1,5 @@
 //! What the other groups of a FIFO queue notice of one that fails for ever: the time from the moment a message is
 //! stored to the end of its call, with and without the poisoned group, in short rounds that alternate.
-//! `cargo run --profile fast -p weir-conformance --example poisoned -- 2.15.1`.
-#![expect(clippy::unwrap_used, reason = "a measurement")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +13,18 @@ use weir_conformance::ground::message;
 use weir_conformance::subject::{Nats, Subject};
 use weir_core::config::FifoConfig;
 
-const GROUPS: usize = 1000;
+use super::{AT_ONCE, GROUPS};
+
 const MESSAGES: usize = 3000;
 const RATE: f64 = 400.0;
-const AT_ONCE: usize = 64;
 const ROUNDS: usize = 6;
 const WORK: Duration = Duration::from_millis(2);
 /// What the poisoned group waits for between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 const POISONED: &str = "g0";
 
-#[tokio::main]
-async fn main() {
-    let version = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "2.15.1".to_owned());
-    let subject: Arc<dyn Subject> = Arc::new(Nats::start(&version));
+pub async fn compare(version: &str) {
+    let subject: Arc<dyn Subject> = Arc::new(Nats::start(version));
     let mut taken: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     for round in 0..ROUNDS * 2 {
         let poisoned = round % 2 == 1;
