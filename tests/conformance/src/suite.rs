@@ -18,8 +18,10 @@ use futures::future::BoxFuture;
 
 use self::fifo::{
     dead as fifo_dead, faults as fifo_faults, groups as fifo_groups, hold as fifo_hold,
-    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, topology as fifo_topology,
+    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, rest as fifo_rest,
+    topology as fifo_topology,
 };
+use self::redrive::many as redrive_many;
 use crate::ground::Ground;
 use crate::subject::Feature;
 
@@ -89,7 +91,8 @@ guarantees! {
     reading::pages_hold_every_dead_letter_once;
     redrive::records_change_one_at_a_time [Records];
     redrive::a_redrive_killed_at_any_point_loses_and_doubles_nothing [Records];
-    redrive::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive_many::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive_many::fifo_letters_of_a_group_are_redriven_in_order_over_two_kills [Records];
     redrive::ids_stay_and_the_window_of_the_intake_is_bypassed [Records];
     redrive::a_letter_that_dies_again_is_not_redriven_again [Records];
     redrive::only_what_is_asked_for_is_moved [Records];
@@ -129,6 +132,11 @@ guarantees! {
     fifo_lease::fifo_a_lost_turn_comes_again_in_order;
     fifo_lease::fifo_heartbeat_keeps_the_turn;
     fifo_lease::fifo_a_lease_that_is_over_starts_nothing;
+    fifo_rest::fifo_groups_that_rest_cost_no_place_of_the_limit;
+    fifo_rest::fifo_a_rest_survives_kills (alone);
+    fifo_rest::fifo_a_group_rests_again;
+    fifo_rest::fifo_a_rest_is_whole_after_a_crash_in_it [CutConnection];
+    fifo_rest::fifo_a_redrive_ends_a_rest;
     fifo_dead::fifo_a_dead_letter_lets_the_group_go_on;
     fifo_dead::fifo_a_dead_lettered_group_takes_what_follows;
     fifo_dead::fifo_a_redriven_group_keeps_its_order;
