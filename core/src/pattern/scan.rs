@@ -45,7 +45,7 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
 
 /// Finds the closing quote of a string whose body starts at `from`. None if there is none, if a control character
 /// stands before it, or if an escape is malformed.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn string_end(bytes: &[u8], from: usize) -> Option<StringEnd> {
     let at = special(bytes, from);
     match bytes.get(at)? {
@@ -162,7 +162,7 @@ fn digits_end(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Where the number that starts at `start` ends; None if it is malformed. What follows it is not looked at.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn number_end(bytes: &[u8], start: usize) -> Option<usize> {
     let first = start + usize::from(bytes.get(start) == Some(&b'-'));
     // Nearly every number is decided by the sixteen bytes behind its sign; one with many decimals by the sixteen that follow.
@@ -234,7 +234,7 @@ pub(super) fn after_space(bytes: &[u8], mut at: usize) -> (u8, usize) {
 }
 
 /// The same behind `mark`, which must be what comes next; the error is where something else stands.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn after_mark(bytes: &[u8], mut at: usize, mark: u8) -> Result<(u8, usize), usize> {
     // Nearly nobody writes space before it.
     if bytes.get(at) != Some(&mark) {

@@ -114,7 +114,7 @@ impl Field {
     }
 
     /// Calls `hit` for each condition that `value` satisfies, maybe more than once; for one that counts, exactly once.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn look_at(
         &self,
         value: Value,

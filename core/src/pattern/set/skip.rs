@@ -19,7 +19,7 @@ pub(super) fn malformed<T>(at: usize) -> Result<T, Fault> {
 }
 
 /// Where the value that starts at `at` ends. It stands inside `depth` brackets.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn value_end(bytes: &[u8], at: usize, depth: usize) -> End {
     match bytes.get(at) {
         Some(b'"') => match string_end(bytes, at + 1) {
@@ -49,7 +49,7 @@ pub(super) fn word_end(bytes: &[u8], at: usize) -> End {
 }
 
 /// The first byte of the value behind the key that starts at `at` with the byte `first`, and where it stands.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn key_end(bytes: &[u8], first: u8, at: usize) -> Result<(u8, usize), Fault> {
     if first != b'"' {
         return malformed(at);
@@ -64,7 +64,7 @@ fn key_end(bytes: &[u8], first: u8, at: usize) -> Result<(u8, usize), Fault> {
 const WORD: u32 = u64::BITS;
 
 /// Where a container ends that starts with the byte `first`, if it is a long array that has only numbers. Inside stands `next` at `at`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn array_of_numbers(
     bytes: &[u8],
     first: u8,

@@ -53,7 +53,7 @@ impl<'a> Text<'a> {
     }
 
     /// A part of `all`, which is faster than the part alone where enough bytes follow it.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn within(all: &'a [u8], start: usize, end: usize) -> Self {
         let bytes = &all[start..end];
         match all[start..].first_chunk::<HEAD>() {
@@ -180,7 +180,7 @@ impl Table {
         self.slots.is_empty()
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn get(&self, key: Text) -> Option<u32> {
         let hash = key.hash();
         let (word, bit) = filter_place(hash, self.filter.len());

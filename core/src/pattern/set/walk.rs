@@ -1,6 +1,7 @@
 //! One reading of an event: the members that patterns name are looked up, everything is checked to be JSON.
 
-// A call for a byte or two would cost more than its work.
+// A call for a byte or two would cost more than its work. Without optimisation each inlined call has its own place on the stack, of
+// which an event may need a thousand times that of an object: there what is not a byte or two stays a call.
 #![allow(clippy::inline_always)]
 
 use super::consistency::ROOT;
@@ -86,7 +87,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn child(&self, node: u32, key: Text) -> Option<u32> {
         let node = &self.set.nodes[node as usize];
         match node.children.get(key) {
@@ -118,7 +119,7 @@ impl<'a> Walk<'a> {
         child
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn member(&mut self, child: u32, at: usize, object: u64, context: u32, depth: usize) -> End {
         let start = self.scratch.hits.log.len() as u32;
         let mark = self.scratch.keys[child as usize];
@@ -135,7 +136,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads the value that starts at `at`, at a step of the tree, inside `depth` brackets.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn value(&mut self, node: u32, at: usize, context: u32, depth: usize) -> End {
         let bytes = self.bytes;
         let first = bytes.get(at).copied().unwrap_or(0);
