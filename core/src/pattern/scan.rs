@@ -24,9 +24,10 @@ fn sixteen(bytes: &[u8], at: usize) -> Option<u8x16> {
 #[inline(always)]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     while let Some(block) = sixteen(bytes, at) {
-        let found = block.simd_eq(u8x16::splat(b'"'))
-            | block.simd_eq(u8x16::splat(b'\\'))
-            | block.min(u8x16::splat(0x1f)).simd_eq(block);
+        // With this bit flipped, the quote is the byte above the control characters, and they stay what they are.
+        let flipped = block ^ u8x16::splat(b'"' ^ 0x20);
+        let found =
+            flipped.min(u8x16::splat(0x20)).simd_eq(flipped) | block.simd_eq(u8x16::splat(b'\\'));
         let found = found.to_bitmask();
         if found != 0 {
             return at + found.trailing_zeros() as usize;
@@ -44,7 +45,7 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
 
 /// Finds the closing quote of a string whose body starts at `from`. None if there is none, if a control character
 /// stands before it, or if an escape is malformed.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn string_end(bytes: &[u8], from: usize) -> Option<StringEnd> {
     let at = special(bytes, from);
     match bytes.get(at)? {
@@ -137,12 +138,18 @@ fn push_code_point(code: u32, text: &mut Vec<u8>) {
     }
 }
 
+/// A bit for each of sixteen bytes that is a digit.
+#[inline(always)]
+fn digits(block: u8x16) -> u32 {
+    let value = block - u8x16::splat(b'0');
+    value.min(u8x16::splat(9)).simd_eq(value).to_bitmask()
+}
+
 /// The first byte from `at` on that is no digit.
 #[inline(always)]
 fn digits_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(block) = sixteen(bytes, at) {
-        let value = block - u8x16::splat(b'0');
-        let digits = value.min(u8x16::splat(9)).simd_eq(value).to_bitmask();
+        let digits = digits(block);
         if digits != 0xffff {
             return at + digits.trailing_ones() as usize;
         }
@@ -155,9 +162,38 @@ fn digits_end(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Where the number that starts at `start` ends; None if it is malformed. What follows it is not looked at.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn number_end(bytes: &[u8], start: usize) -> Option<usize> {
     let first = start + usize::from(bytes.get(start) == Some(&b'-'));
+    // Nearly every number is decided by the sixteen bytes behind its sign; one with many decimals by the sixteen that follow.
+    let Some(block) = sixteen(bytes, first) else {
+        return any_number_end(bytes, first);
+    };
+    let digits = digits(block);
+    let whole = digits.trailing_ones();
+    let mut at = first + whole as usize;
+    if whole == 0 || whole == 16 || (whole > 1 && bytes[first] == b'0') {
+        return any_number_end(bytes, first);
+    }
+    if bytes.get(at) == Some(&b'.') {
+        let fraction = at + 1;
+        at = fraction + (digits >> (whole + 1)).trailing_ones() as usize;
+        if at == first + 16 {
+            at = digits_end(bytes, at);
+        }
+        if at == fraction {
+            return None;
+        }
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        return any_number_end(bytes, first);
+    }
+    Some(at)
+}
+
+/// The same for any number, from behind its sign.
+#[cold]
+fn any_number_end(bytes: &[u8], first: usize) -> Option<usize> {
     let mut at = digits_end(bytes, first);
     if at == first || (at > first + 1 && bytes[first] == b'0') {
         return None;
@@ -181,11 +217,52 @@ pub(super) fn number_end(bytes: &[u8], start: usize) -> Option<usize> {
     Some(at)
 }
 
-/// The first byte from `at` on that is not white space.
+/// The first byte from `at` on that is not white space, and where it stands. The byte is 0 at the end, as no JSON has it.
 #[inline(always)]
-pub(super) fn space_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn after_space(bytes: &[u8], mut at: usize) -> (u8, usize) {
+    // No space or one is what most writers leave.
+    let mut byte = bytes.get(at).copied().unwrap_or(0);
+    if byte == b' ' {
+        at += 1;
+        byte = bytes.get(at).copied().unwrap_or(0);
+    }
+    if byte > b' ' {
+        (byte, at)
+    } else {
+        after_long_space(bytes, at)
+    }
+}
+
+/// The same behind `mark`, which must be what comes next; the error is where something else stands.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn after_mark(bytes: &[u8], mut at: usize, mark: u8) -> Result<(u8, usize), usize> {
+    // Nearly nobody writes space before it.
+    if bytes.get(at) != Some(&mark) {
+        let (byte, place) = after_long_space(bytes, at);
+        if byte != mark {
+            return Err(place);
+        }
+        at = place;
+    }
+    Ok(after_space(bytes, at + 1))
+}
+
+#[inline(never)]
+fn after_long_space(bytes: &[u8], mut at: usize) -> (u8, usize) {
+    while let Some(block) = sixteen(bytes, at) {
+        let space = block.simd_eq(u8x16::splat(b' '))
+            | block.simd_eq(u8x16::splat(b'\n'))
+            | block.simd_eq(u8x16::splat(b'\r'))
+            | block.simd_eq(u8x16::splat(b'\t'));
+        let space = space.to_bitmask();
+        if space != 0xffff {
+            at += space.trailing_ones() as usize;
+            return (bytes.get(at).copied().unwrap_or(0), at);
+        }
+        at += 16;
+    }
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
         at += 1;
     }
-    at
+    (bytes.get(at).copied().unwrap_or(0), at)
 }

@@ -7,6 +7,13 @@
 //! branch of a pattern (its `$or`s multiplied out) waits on the one of its conditions that the fewest branches share; only when
 //! that one holds, its others are asked.
 //!
+//! Of an `anything-but` that stands alone in its list, the values that fail are counted: it holds if more values are there. So a value
+//! costs what it is, not how many patterns want something else.
+//!
+//! # How it is read
+//! Sixteen bytes at once, and an array of numbers sixty-four; a key or a value is looked up by its first sixteen bytes, held in two
+//! registers. A filter that stays in the processor's caches says of nearly all that is not looked for that it is not.
+//!
 //! # Arrays
 //! A value in an array counts for the array's path, and conditions below an array of objects must hold for values of the same
 //! element (aws-semantics 7.2). `exists: false` holds if no value is at the path within the elements that the conditions on
@@ -21,12 +28,14 @@ mod automaton;
 mod build;
 mod consistency;
 mod field;
+mod hits;
 mod skip;
 mod table;
 mod walk;
 
 use consistency::{Contexts, Entries};
 use field::{Field, FieldScratch};
+use hits::{Hit, Hits};
 use table::Table;
 use walk::Walk;
 
@@ -69,13 +78,40 @@ pub enum EventError {
     CombinesTooMany,
 }
 
+/// Why reading stopped. It is a number so that a result of reading stays in registers: nearly all the time between two tokens would
+/// else be its way through memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fault(usize);
+
+impl Fault {
+    const NESTS_TOO_DEEP: Self = Self(usize::MAX);
+    const COMBINES_TOO_MANY: Self = Self(usize::MAX - 1);
+
+    /// The text is not JSON. No text is so long that the place is taken for something else.
+    fn at(place: usize) -> Self {
+        Self(place)
+    }
+}
+
+impl From<Fault> for EventError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NESTS_TOO_DEEP => Self::NestsTooDeep,
+            Fault::COMBINES_TOO_MANY => Self::CombinesTooMany,
+            Fault(place) => Self::IsMalformed(place),
+        }
+    }
+}
+
 /// Patterns, arranged for matching. Cheap to share between threads; each thread brings its own [`Scratch`].
 #[derive(Debug)]
 pub struct Set {
     nodes: Vec<Node>,
     fields: Vec<Field>,
+    /// A bit for each of `waiting` that has branches: of many patterns, few lines of memory are read for an event.
+    awaited: Vec<u64>,
     /// For each condition, the branches that wait on it; at the end those that wait on none.
-    waiting: Vec<Span>,
+    waiting: Vec<Waiting>,
     branches: Vec<Branch>,
     keys: Vec<Key>,
     patterns: usize,
@@ -91,6 +127,14 @@ struct Node {
     deep: bool,
     /// What is asked of values here, or [`NONE`].
     field: u32,
+}
+
+/// Branches that wait on the same condition.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    branches: Span,
+    /// Another condition that all of them need, or [`NONE`].
+    partner: u32,
 }
 
 #[derive(Debug)]
@@ -120,8 +164,20 @@ impl Span {
 #[derive(Debug, Clone, Copy)]
 struct Key {
     condition: u32,
-    /// The condition that any value is at the path, if the key also holds without one; else [`NONE`].
+    /// The condition that any value is at the path, if the kind needs it; else [`NONE`].
     presence: u32,
+    kind: Kind,
+}
+
+/// When a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// If its condition does.
+    Holds,
+    /// If its condition does, or no value is there.
+    OrAbsent,
+    /// If some value is there that its condition does not hold for: `anything-but`.
+    Not,
 }
 
 /// The memory one thread matches with. It grows to what the largest event needs and is then reused.
@@ -139,32 +195,6 @@ pub struct Scratch {
     name: Vec<u8>,
     contexts: Contexts,
     entries: Entries,
-}
-
-/// The conditions that hold somewhere in an event.
-#[derive(Debug)]
-struct Hits {
-    /// Counts events, so that nothing needs to be reset between them.
-    event: u64,
-    satisfied: Vec<u32>,
-    marks: Vec<Mark>,
-    log: Vec<Hit>,
-    /// Whether a repeated key took hits back.
-    retracted: bool,
-}
-
-/// The last hit of a condition.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mark {
-    event: u64,
-    hit: u32,
-}
-
-/// A condition satisfied by a value in a context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Hit {
-    condition: u32,
-    context: u32,
 }
 
 /// The last object that had a step's key, and the hits below it.
@@ -196,13 +226,7 @@ impl Set {
         Scratch {
             matched: Vec::new(),
             is_matched: vec![0; self.patterns],
-            hits: Hits {
-                event: 0,
-                satisfied: Vec::new(),
-                marks: vec![Mark::default(); self.waiting.len()],
-                log: Vec::new(),
-                retracted: false,
-            },
+            hits: Hits::new(self.waiting.len()),
             keys: vec![KeyMark::default(); self.nodes.len()],
             object: 0,
             field: FieldScratch::for_fields(self.fields.iter()),
@@ -234,7 +258,15 @@ impl Set {
 
     /// Decides the branches that wait on a condition.
     fn decide(&self, condition: u32, scratch: &mut Scratch) -> Result<(), EventError> {
-        for branch in &self.branches[self.waiting[condition as usize].range()] {
+        let (word, bit) = (condition as usize / 64, condition % 64);
+        if self.awaited[word] >> bit & 1 == 0 {
+            return Ok(());
+        }
+        let waiting = self.waiting[condition as usize];
+        if waiting.partner != NONE && !scratch.hits.are_on(waiting.partner) {
+            return Ok(());
+        }
+        for branch in &self.branches[waiting.branches.range()] {
             let keys = &self.keys[branch.keys.range()];
             let pattern = branch.pattern as usize;
             if scratch.is_matched[pattern] == scratch.hits.event || !scratch.holds(keys) {
@@ -262,66 +294,12 @@ impl Scratch {
     fn holds(&self, keys: &[Key]) -> bool {
         // Behind another key, whether a value is absent can depend on the element that was chosen.
         let undecided = keys.len() > 1 && !self.contexts.is_empty();
-        keys.iter().all(|key| {
-            self.hits.are_on(key.condition)
-                || key.presence != NONE && (undecided || !self.hits.are_on(key.presence))
-        })
-    }
-}
-
-impl Hits {
-    fn begin(&mut self) {
-        self.event += 1;
-        self.satisfied.clear();
-        self.log.clear();
-        self.retracted = false;
-    }
-
-    fn hit(&mut self, condition: u32, context: u32) {
-        let hit = Hit { condition, context };
-        let mark = &mut self.marks[condition as usize];
-        if mark.event != self.event {
-            self.satisfied.push(condition);
-        } else if self.log.get(mark.hit as usize) == Some(&hit) {
-            return;
-        }
-        *mark = Mark {
-            event: self.event,
-            hit: self.log.len() as u32,
-        };
-        self.log.push(hit);
-    }
-
-    fn are_on(&self, condition: u32) -> bool {
-        self.marks[condition as usize].event == self.event
-    }
-
-    /// Takes back the hits of a member whose key came again.
-    #[cold]
-    fn retract(&mut self, hits: std::ops::Range<usize>) {
-        for hit in &mut self.log[hits] {
-            hit.condition = NONE;
-            self.retracted = true;
-        }
-    }
-
-    /// Drops the hits that were taken back.
-    fn settle(&mut self) {
-        if !self.retracted {
-            return;
-        }
-        self.event += 1;
-        self.satisfied.clear();
-        self.log.retain(|hit| hit.condition != NONE);
-        for (index, hit) in self.log.iter().enumerate() {
-            let mark = &mut self.marks[hit.condition as usize];
-            if mark.event != self.event {
-                self.satisfied.push(hit.condition);
+        keys.iter().all(|key| match key.kind {
+            Kind::Holds => self.hits.are_on(key.condition),
+            Kind::OrAbsent => {
+                undecided || self.hits.are_on(key.condition) || !self.hits.are_on(key.presence)
             }
-            *mark = Mark {
-                event: self.event,
-                hit: index as u32,
-            };
-        }
+            Kind::Not => self.hits.count(key.presence) > self.hits.count(key.condition),
+        })
     }
 }

@@ -41,6 +41,18 @@ pub(super) enum Not {
     Wildcards(Vec<Wildcard>),
 }
 
+impl Not {
+    /// Whether no value can fail for two reasons at once, given that texts and numbers differ and no prefix or suffix extends
+    /// another. So failures can be counted.
+    pub(super) fn fails_once(&self) -> bool {
+        match self {
+            Self::Texts(_) | Self::Numbers(_) | Self::Prefixes(_) | Self::Suffixes(_) => true,
+            Self::IgnoreCase(texts) => texts.len() < 2 || texts.iter().all(Folded::is_ascii),
+            Self::Wildcards(wildcards) => wildcards.len() < 2,
+        }
+    }
+}
+
 /// Numbers between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Range {

@@ -255,6 +255,6 @@ impl<'a> Tokens<'a> {
     }
 
     fn skip_whitespace(&mut self) {
-        self.position = scan::space_end(self.source.as_bytes(), self.position);
+        self.position = scan::after_space(self.source.as_bytes(), self.position).1;
     }
 }

@@ -5,7 +5,9 @@
 // Numbers are compared as AWS compares them.
 #![allow(clippy::float_cmp)]
 
+mod boundaries;
 mod conformance;
 mod generate;
+mod negation;
 mod properties;
 mod reference;

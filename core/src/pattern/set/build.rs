@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::field::{FieldBuilder, MAX_CONDITIONS};
-use super::{Branch, Key, MAX_PATTERNS, NONE, Node, Set, SetError, Span, Table};
+use super::{Branch, Key, Kind, MAX_PATTERNS, NONE, Node, Set, SetError, Span, Table, Waiting};
 use crate::pattern::Pattern;
 use crate::pattern::grammar::Path;
-use crate::pattern::test::Test;
+use crate::pattern::test::{Not, Test};
 
 /// A step while the tree grows.
 #[derive(Default)]
@@ -52,6 +52,39 @@ pub(super) fn build<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Resu
     Ok(builder.finish(patterns.len()))
 }
 
+/// The only alternative, if it is an `anything-but` whose failures can be counted. Then a value costs what fails for it, not what
+/// holds, which is nearly all of them.
+fn counted(tests: &[Test]) -> Option<&Not> {
+    match tests {
+        [Test::AnythingBut(not)] if not.fails_once() => Some(not),
+        _ => None,
+    }
+}
+
+/// A condition that all the branches need besides the one they wait on, or [`NONE`].
+fn partner(awaited: u32, branches: &[(u32, Vec<Key>)]) -> u32 {
+    let need = |keys: &[Key], condition| keys.iter().any(|key| key.needed() == Some(condition));
+    let [(_, first), rest @ ..] = branches else {
+        return NONE;
+    };
+    let candidates = first.iter().filter_map(Key::needed);
+    candidates
+        .filter(|candidate| *candidate != awaited)
+        .find(|candidate| rest.iter().all(|(_, keys)| need(keys, *candidate)))
+        .unwrap_or(NONE)
+}
+
+impl Key {
+    /// A condition that is on wherever the key holds.
+    fn needed(&self) -> Option<u32> {
+        match self.kind {
+            Kind::Holds => Some(self.condition),
+            Kind::Not => Some(self.presence),
+            Kind::OrAbsent => None,
+        }
+    }
+}
+
 impl Builder {
     fn key(&mut self, path: &Path, tests: &Arc<[Test]>) -> Result<Key, SetError> {
         let field = self.field(path);
@@ -63,14 +96,22 @@ impl Builder {
             self.shared.insert(shared, condition);
             condition
         };
-        let presence = if tests.contains(&Test::Absent) {
-            self.presence(field)?
+        let kind = if tests.contains(&Test::Absent) {
+            Kind::OrAbsent
+        } else if counted(tests).is_some() {
+            Kind::Not
         } else {
+            Kind::Holds
+        };
+        let presence = if kind == Kind::Holds {
             NONE
+        } else {
+            self.presence(field)?
         };
         Ok(Key {
             condition,
             presence,
+            kind,
         })
     }
 
@@ -100,8 +141,15 @@ impl Builder {
             return Ok(*known);
         }
         let condition = self.number()?;
-        for test in tests {
-            self.fields[field].add(test, condition);
+        let builder = &mut self.fields[field];
+        if let Some(not) = counted(tests) {
+            builder.count_failures(not, condition);
+        } else if *tests == [Test::Exists] {
+            builder.count_values(condition);
+        } else {
+            for test in tests {
+                builder.add(test, condition);
+            }
         }
         self.known.insert((field, text), condition);
         Ok(condition)
@@ -126,21 +174,27 @@ impl Builder {
 
     fn finish(mut self, patterns: usize) -> Set {
         let mut sharing = vec![0_u32; self.conditions as usize];
-        for key in self.branches.iter().flat_map(|(_, keys)| keys) {
-            sharing[key.condition as usize] += 1;
+        for awaitable in self.branches.iter().flat_map(|(_, keys)| keys) {
+            if let Some(condition) = awaitable.needed() {
+                sharing[condition as usize] += 1;
+            }
         }
         // A branch waits on the condition that the fewest share; branches that wait on one stand together, those that wait on
         // none at the end.
         let awaited = |keys: &[Key]| {
-            let needed = keys.iter().filter(|key| key.presence == NONE);
-            let rarest = needed.min_by_key(|key| sharing[key.condition as usize]);
-            rarest.map_or(NONE, |key| key.condition)
+            let needed = keys.iter().filter_map(Key::needed);
+            let rarest = needed.min_by_key(|condition| sharing[*condition as usize]);
+            rarest.unwrap_or(NONE)
         };
         self.branches.sort_by_cached_key(|(_, keys)| awaited(keys));
-        let mut waiting = vec![Span::default(); self.conditions as usize + 1];
+        let none = Waiting {
+            branches: Span::default(),
+            partner: NONE,
+        };
+        let mut waiting = vec![none; self.conditions as usize + 1];
         let (mut branches, mut all_keys) = (Vec::new(), Vec::new());
         for (number, (pattern, keys)) in self.branches.iter().enumerate() {
-            let span = &mut waiting[awaited(keys).min(self.conditions) as usize];
+            let span = &mut waiting[awaited(keys).min(self.conditions) as usize].branches;
             if span.is_empty() {
                 span.start = number as u32;
             }
@@ -155,6 +209,14 @@ impl Builder {
                 pattern: *pattern,
                 keys,
             });
+        }
+        let mut awaited = vec![0; waiting.len().div_ceil(64)];
+        for (condition, waiting) in waiting.iter_mut().enumerate() {
+            let waits = &self.branches[waiting.branches.range()];
+            if !waits.is_empty() {
+                awaited[condition / 64] |= 1 << (condition % 64);
+                waiting.partner = partner(condition as u32, waits);
+            }
         }
         let nodes = self
             .steps
@@ -175,6 +237,7 @@ impl Builder {
         Set {
             nodes,
             fields: self.fields.into_iter().map(FieldBuilder::build).collect(),
+            awaited,
             waiting,
             joins: self.branches.iter().any(|(_, keys)| keys.len() > 1),
             branches,

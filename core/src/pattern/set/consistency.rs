@@ -6,7 +6,7 @@
 //! The keys of a branch are taken in the order of their paths, keeping all sets of elements that can be chosen so far. An array
 //! that no later key reaches into is forgotten, so that usually few sets are left.
 
-use super::{EventError, Hit, Key, NONE, Scratch};
+use super::{EventError, Hit, Key, Kind, Scratch, Span};
 
 /// The context outside any array.
 pub(super) const ROOT: u32 = 0;
@@ -110,8 +110,13 @@ impl Contexts {
 /// The hits of an event in order, and room to follow a branch.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
+    /// One for each condition and context; behind them, for the branch that is followed, where its [`Kind::Not`] keys hold.
     sorted: Vec<Hit>,
     is_sorted: bool,
+    /// How many there are without those.
+    conditions: usize,
+    /// The hits of each key of the branch.
+    keys: Vec<KeyHits>,
     /// For each array, one more than the last key that reaches into it; 0 for none.
     last_key: Vec<u32>,
     now: Sets,
@@ -124,15 +129,82 @@ impl Entries {
         self.is_sorted = false;
     }
 
-    /// The contexts of a condition's hits, ascending.
-    fn of(&self, condition: u32) -> &[Hit] {
-        if condition == NONE {
-            return &[];
+    /// Gathers the hits of a branch's keys.
+    fn gather(&mut self, keys: &[Key], log: &[Hit]) {
+        if !self.is_sorted {
+            self.sorted.clear();
+            self.sorted.extend_from_slice(log);
+            self.sorted.sort_unstable();
+            self.sorted.dedup_by(|again, hit| {
+                let same = hit.is(again.condition, again.context);
+                if same {
+                    hit.count += again.count;
+                }
+                same
+            });
+            self.is_sorted = true;
+            self.conditions = self.sorted.len();
         }
-        let start = self.sorted.partition_point(|hit| hit.condition < condition);
-        let length = self.sorted[start..].partition_point(|hit| hit.condition == condition);
-        &self.sorted[start..start + length]
+        self.sorted.truncate(self.conditions);
+        self.keys.clear();
+        for key in keys {
+            let hits = match key.kind {
+                Kind::Holds => KeyHits {
+                    holds: self.of(key.condition),
+                    present: Span::default(),
+                },
+                Kind::OrAbsent => KeyHits {
+                    holds: self.of(key.condition),
+                    present: self.of(key.presence),
+                },
+                Kind::Not => KeyHits {
+                    holds: self.without(self.of(key.presence), self.of(key.condition)),
+                    present: Span::default(),
+                },
+            };
+            self.keys.push(hits);
+        }
     }
+
+    /// The hits of a condition, ascending by context.
+    fn of(&self, condition: u32) -> Span {
+        let sorted = &self.sorted[..self.conditions];
+        let start = sorted.partition_point(|hit| hit.condition < condition);
+        let length = sorted[start..].partition_point(|hit| hit.condition == condition);
+        Span {
+            start: start as u32,
+            end: (start + length) as u32,
+        }
+    }
+
+    /// Adds hits where more values are than fail.
+    fn without(&mut self, values: Span, failing: Span) -> Span {
+        let start = self.sorted.len() as u32;
+        let mut failures = failing.range().peekable();
+        for value in values.range() {
+            let value = self.sorted[value];
+            // Wherever a value fails there is one.
+            let fails = failures.next_if(|failure| self.sorted[*failure].context == value.context);
+            if fails.is_none_or(|failure| self.sorted[failure].count < value.count) {
+                self.sorted.push(value);
+            }
+        }
+        Span {
+            start,
+            end: self.sorted.len() as u32,
+        }
+    }
+
+    fn at(&self, span: Span) -> &[Hit] {
+        &self.sorted[span.range()]
+    }
+}
+
+/// Where a key holds, and where it would hold if no value were there.
+#[derive(Debug, Clone, Copy)]
+struct KeyHits {
+    holds: Span,
+    present: Span,
 }
 
 /// Sets of contexts, each ascending and none inside another of its set.
@@ -184,18 +256,14 @@ pub(super) fn holds(keys: &[Key], scratch: &mut Scratch) -> Result<bool, EventEr
         entries,
         ..
     } = scratch;
-    if !entries.is_sorted {
-        entries.sorted.clone_from(&hits.log);
-        entries.sorted.sort_unstable();
-        entries.sorted.dedup();
-        entries.is_sorted = true;
-    }
-    find_last_keys(keys, contexts, entries);
+    entries.gather(keys, &hits.log);
+    find_last_keys(contexts, entries);
 
     entries.now.clear();
     entries.now.push(&[]);
     // An empty set is stored as nothing but an end.
     for (index, key) in keys.iter().enumerate() {
+        let hits = entries.keys[index];
         let mut next = std::mem::take(&mut entries.next);
         let mut set = std::mem::take(&mut entries.set);
         next.clear();
@@ -219,21 +287,16 @@ pub(super) fn holds(keys: &[Key], scratch: &mut Scratch) -> Result<bool, EventEr
                 next.ends.len() <= MAX_SETS
             };
             let mut complete = true;
-            for_each_together(
-                chosen,
-                entries.of(key.condition),
-                contexts,
-                &mut |context| {
-                    complete = add(context);
-                    complete
-                },
-            );
+            for_each_together(chosen, entries.at(hits.holds), contexts, &mut |context| {
+                complete = add(context);
+                complete
+            });
             let mut present = false;
-            for_each_together(chosen, entries.of(key.presence), contexts, &mut |_| {
+            for_each_together(chosen, entries.at(hits.present), contexts, &mut |_| {
                 present = true;
                 false
             });
-            if key.presence != NONE && !present {
+            if key.kind == Kind::OrAbsent && !present {
                 complete &= add(ROOT);
             }
             if !complete {
@@ -250,17 +313,13 @@ pub(super) fn holds(keys: &[Key], scratch: &mut Scratch) -> Result<bool, EventEr
     Ok(true)
 }
 
-fn find_last_keys(keys: &[Key], contexts: &Contexts, entries: &mut Entries) {
+fn find_last_keys(contexts: &Contexts, entries: &mut Entries) {
     let mut last_key = std::mem::take(&mut entries.last_key);
     last_key.clear();
     last_key.resize(contexts.arrays.len(), 0);
-    for (index, key) in keys.iter().enumerate() {
+    for (index, key) in entries.keys.iter().enumerate() {
         let last = index as u32 + 1;
-        for hit in entries
-            .of(key.condition)
-            .iter()
-            .chain(entries.of(key.presence))
-        {
+        for hit in entries.at(key.holds).iter().chain(entries.at(key.present)) {
             let mut way = contexts.get(hit.context);
             while let Some(context) = way {
                 let known = &mut last_key[context.array as usize];

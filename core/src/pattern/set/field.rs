@@ -11,18 +11,21 @@ pub(super) use build::FieldBuilder;
 use lists::{Affixes, Lists};
 
 use super::automaton::{Automaton, States};
+use super::table::Text;
 use crate::pattern::address::Address;
 use crate::pattern::case::{self, Folded};
 use crate::pattern::number;
 use crate::pattern::test::Range;
 
-/// What a match of a value leads to: a condition that holds or, with [`FAILS`], an `anything-but` that does not.
+/// What a match of a value leads to: a condition that holds; with [`COUNTS`], one of which it matters how many values did;
+/// or, with [`FAILS`], an alternative `anything-but` that does not hold.
 pub(super) type Target = u32;
-pub(super) const FAILS: u32 = 1 << 31;
+const FAILS: u32 = 1 << 31;
 /// In a table: the number of a list of targets, where there is more than one.
 const LIST: u32 = 1 << 30;
+pub(super) const COUNTS: u32 = 1 << 29;
 /// Conditions a set may have.
-pub(super) const MAX_CONDITIONS: u32 = LIST;
+pub(super) const MAX_CONDITIONS: u32 = COUNTS;
 
 /// A value of an event, as it is compared.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +34,7 @@ pub(super) enum Value<'a> {
     True,
     False,
     /// Unescaped.
-    Text(&'a [u8]),
+    Text(Text<'a>),
     /// As written.
     Number(&'a [u8]),
 }
@@ -59,10 +62,12 @@ pub(super) struct Field {
     folded_suffixes: Vec<(Folded, Target)>,
     blocks: Vec<Blocks>,
     wildcards: Option<Automaton>,
-    /// The condition of each `anything-but`.
+    /// The condition of each `anything-but` that is one alternative of several.
     negatives: Vec<Target>,
     any_text: bool,
     any_number: bool,
+    /// Whether nothing but equal texts is asked, as in most fields.
+    only_texts: bool,
 }
 
 /// Address blocks of one size.
@@ -108,13 +113,24 @@ impl Field {
             || self.wildcards.is_some()
     }
 
-    /// Calls `hit` for each condition that `value` satisfies, maybe more than once.
+    /// Calls `hit` for each condition that `value` satisfies, maybe more than once; for one that counts, exactly once.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn look_at(
         &self,
         value: Value,
         scratch: &mut FieldScratch,
         hit: &mut impl FnMut(Target),
     ) {
+        match value {
+            Value::Text(text) if self.only_texts => {
+                self.texts.visit(text, hit);
+            }
+            _ => self.look_at_any(value, scratch, hit),
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_any(&self, value: Value, scratch: &mut FieldScratch, hit: &mut impl FnMut(Target)) {
         if self.negatives.is_empty() {
             return self.look_up(value, &mut scratch.lower, &mut scratch.states, hit);
         }
@@ -167,24 +183,25 @@ impl Field {
             && let Some(number) = number::nearest(written)
         {
             let bits = number.to_bits().to_le_bytes();
+            let bits = Text::new(&bits);
             let mut ranges = self
                 .ranges
                 .iter()
                 .filter(|(range, _)| range.contains(number))
                 .peekable();
-            let relevant = self.numbers.table.get(&bits).is_some() || ranges.peek().is_some();
+            let relevant = self.numbers.table.get(bits).is_some() || ranges.peek().is_some();
             // Rarely asked, and dear.
             if relevant && number::is_exact(written, number) {
-                self.numbers.visit(&bits, hit);
+                self.numbers.visit(bits, hit);
                 ranges.for_each(|(_, target)| hit(*target));
             }
         }
-        self.written.visit(written, hit);
+        self.written.visit(Text::new(written), hit);
     }
 
     fn look_up_text(
         &self,
-        text: &[u8],
+        text: Text,
         lower: &mut Vec<u8>,
         states: &mut States,
         hit: &mut impl FnMut(Target),
@@ -193,11 +210,13 @@ impl Field {
         self.suffixes.ending(text, hit);
         if self.ignores_ascii_case() {
             lower.clear();
-            lower.extend(text.iter().map(u8::to_ascii_lowercase));
+            lower.extend(text.bytes.iter().map(u8::to_ascii_lowercase));
+            let lower = Text::new(lower);
             self.lower_texts.visit(lower, hit);
             self.lower_prefixes.starting(lower, hit);
             self.lower_suffixes.ending(lower, hit);
         }
+        let text = text.bytes;
         self.look_up_folded(text, hit);
         if !self.blocks.is_empty()
             && let Some(address) = Address::parse(text)
@@ -208,7 +227,7 @@ impl Field {
                 .filter(|blocks| blocks.width == address.width)
             {
                 let first = address.masked(blocks.prefix).bits.to_le_bytes();
-                blocks.lists.visit(&first, hit);
+                blocks.lists.visit(Text::new(&first), hit);
             }
         }
         if let Some(wildcards) = &self.wildcards {
@@ -227,7 +246,7 @@ impl Field {
             && let Ok(unicode) = std::str::from_utf8(text)
         {
             self.folded_keys
-                .visit(case::key(unicode).as_bytes(), &mut |number| {
+                .visit(Text::new(case::key(unicode).as_bytes()), &mut |number| {
                     let (folded, target) = &self.folded_texts[number as usize];
                     if folded.matches(text) {
                         hit(*target);

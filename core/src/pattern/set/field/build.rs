@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::lists::{Affixes, Entries, Lists};
-use super::{Blocks, FAILS, Field, Target};
+use super::{Blocks, COUNTS, FAILS, Field, Target};
 use crate::pattern::address::Block;
 use crate::pattern::case::{self, Folded};
 use crate::pattern::set::automaton::AutomatonBuilder;
@@ -27,7 +27,20 @@ pub(in crate::pattern::set) struct FieldBuilder {
 }
 
 fn add(entries: &mut Entries, key: impl Into<Vec<u8>>, target: Target) {
-    entries.entry(key.into()).or_default().push(target);
+    let targets = entries.entry(key.into()).or_default();
+    // The same text twice in one list is one alternative.
+    if targets.last() != Some(&target) {
+        targets.push(target);
+    }
+}
+
+/// What has no other of the list as its own start (or end).
+fn shortest(texts: &[String], extends: fn(&str, &str) -> bool) -> impl Iterator<Item = &String> {
+    texts.iter().filter(move |text| {
+        !texts
+            .iter()
+            .any(|other| other.len() < text.len() && extends(text, other))
+    })
 }
 
 impl FieldBuilder {
@@ -85,9 +98,23 @@ impl FieldBuilder {
         add(lists, block.first.bits.to_le_bytes(), target);
     }
 
+    /// Adds the condition that any value is there, which counts.
+    pub(in crate::pattern::set) fn count_values(&mut self, condition: Target) {
+        self.field.exists.push(condition | COUNTS);
+    }
+
+    /// Adds the condition that an `anything-but` does not hold for a value, which counts. Only one that [`Not::fails_once`].
+    pub(in crate::pattern::set) fn count_failures(&mut self, not: &Not, condition: Target) {
+        self.failures(not, condition | COUNTS);
+    }
+
     fn anything_but(&mut self, not: &Not, condition: Target) {
         let target = self.field.negatives.len() as u32 | FAILS;
         self.field.negatives.push(condition);
+        self.failures(not, target);
+    }
+
+    fn failures(&mut self, not: &Not, target: Target) {
         match not {
             Not::Texts(texts) => {
                 for text in texts {
@@ -99,13 +126,14 @@ impl FieldBuilder {
                     self.number(*number, target);
                 }
             }
+            // Of prefixes that extend each other the shortest decides, so that a value fails once.
             Not::Prefixes(texts) => {
-                for text in texts {
+                for text in shortest(texts, |text, other| text.starts_with(other)) {
                     add(&mut self.prefixes, text.as_bytes(), target);
                 }
             }
             Not::Suffixes(texts) => {
-                for text in texts {
+                for text in shortest(texts, |text, other| text.ends_with(other)) {
                     add(&mut self.suffixes, text.as_bytes(), target);
                 }
             }
@@ -145,6 +173,7 @@ impl FieldBuilder {
             .collect();
         field.any_number = !field.numbers.table.is_empty() || !field.ranges.is_empty();
         field.any_text = field.more_than_equal_texts();
+        field.only_texts = !field.any_text && field.exists.is_empty() && field.negatives.is_empty();
         field
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{LIST, Target};
-use crate::pattern::set::table::Table;
+use crate::pattern::set::table::{Table, Text};
 
 /// What a table is made of.
 pub(super) type Entries = BTreeMap<Vec<u8>, Vec<Target>>;
@@ -35,7 +35,7 @@ impl Lists {
 
     /// Calls `hit` for each target of `key`; whether there is any.
     #[inline(always)]
-    pub(super) fn visit(&self, key: &[u8], hit: &mut impl FnMut(Target)) -> bool {
+    pub(super) fn visit(&self, key: Text, hit: &mut impl FnMut(Target)) -> bool {
         let Some(target) = self.table.get(key) else {
             return false;
         };
@@ -70,23 +70,26 @@ impl Affixes {
         }
     }
 
-    fn fitting(&self, text: &[u8]) -> impl Iterator<Item = usize> {
-        let longest = text.len();
+    fn fitting(&self, text: Text) -> impl Iterator<Item = usize> {
+        let longest = text.bytes.len();
         self.lengths
             .iter()
             .copied()
             .take_while(move |length| *length <= longest)
     }
 
-    pub(super) fn starting(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
+    #[inline]
+    pub(super) fn starting(&self, text: Text, hit: &mut impl FnMut(Target)) {
         for length in self.fitting(text) {
-            self.lists.visit(&text[..length], hit);
+            self.lists.visit(text.prefix(length), hit);
         }
     }
 
-    pub(super) fn ending(&self, text: &[u8], hit: &mut impl FnMut(Target)) {
+    #[inline]
+    pub(super) fn ending(&self, text: Text, hit: &mut impl FnMut(Target)) {
         for length in self.fitting(text) {
-            self.lists.visit(&text[text.len() - length..], hit);
+            let suffix = &text.bytes[text.bytes.len() - length..];
+            self.lists.visit(Text::new(suffix), hit);
         }
     }
 }
