@@ -84,7 +84,7 @@ pub async fn fifo_a_group_rests_again(mut ground: Ground) {
         persist(|| turn.lease.begin()).await;
         let began = Instant::now();
         turn.lease.rest(rest, &[attempts], 0).await.unwrap();
-        while began.elapsed() < rest - Duration::from_millis(300) {
+        while began.elapsed() + Duration::from_millis(300) < rest {
             let number = began.elapsed().as_nanos() as usize;
             here.publish("a", ids("late", number..number + 1)).await;
             tokio::select! {
