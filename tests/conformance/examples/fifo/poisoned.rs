@@ -25,28 +25,30 @@ const POISONED: &str = "g0";
 
 pub async fn compare(version: &str) {
     let subject: Arc<dyn Subject> = Arc::new(Nats::start(version));
-    let mut taken: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let mut rounds: [Vec<[f64; 2]>; 2] = [Vec::new(), Vec::new()];
     for round in 0..ROUNDS * 2 {
         let poisoned = round % 2 == 1;
         let (mut times, failed) = measure(&subject, poisoned).await;
-        eprintln!("  round {round}, {failed} failed calls");
-        taken[usize::from(poisoned)].append(&mut times);
+        times.sort_by(f64::total_cmp);
+        let rank = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+        let [half, most] = [rank(0.5), rank(0.99)];
+        eprintln!("  round {round}, {failed} failed calls, p50 {half:.2}, p99 {most:.2}");
+        rounds[usize::from(poisoned)].push([half, most]);
     }
     println!(
         "nats {version}, {GROUPS} groups, {RATE}/s, limit {AT_ONCE}, ms from stored to handled"
     );
-    let mut at = [[0.0; 2]; 2];
-    for (which, times) in taken.iter_mut().enumerate() {
-        times.sort_by(f64::total_cmp);
-        let rank = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-        at[which] = [rank(0.5), rank(0.99)];
-        let name = ["all healthy", "one poisoned"][which];
-        println!(
-            "  {name:14} p50 {:7.2}  p99 {:7.2}",
-            at[which][0], at[which][1]
-        );
+    let median = |rounds: &[[f64; 2]], which: usize| {
+        let mut all: Vec<f64> = rounds.iter().map(|round| round[which]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    for (name, rounds) in ["all healthy", "one poisoned"].iter().zip(&rounds) {
+        let (half, most) = (median(rounds, 0), median(rounds, 1));
+        println!("  {name:14} p50 {half:7.2}  p99 {most:7.2}  medians of {ROUNDS} rounds");
     }
-    println!("  p99 {:.2} of that without", at[1][1] / at[0][1]);
+    let [healthy, poisoned] = [median(&rounds[0], 1), median(&rounds[1], 1)];
+    println!("  p99 {:.2} of that without", poisoned / healthy);
 }
 
 /// How long the messages of the other groups took, ms, and how many calls failed.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use weir_broker::WorkQueue;
 use weir_broker::redrive::{RealPauses, begin, read};
 use weir_core::config::FifoConfig;
