@@ -110,8 +110,13 @@ impl RabbitTransport {
                 });
             }
         };
-        let connection =
-            Connection::open(uri_file, management_url, vhost, ca_file.as_deref()).await?;
+        let connection = Connection::open(
+            uri_file,
+            management_url.as_deref(),
+            vhost.as_deref(),
+            ca_file.as_deref(),
+        )
+        .await?;
         Ok(Self {
             connection,
             clock,
@@ -153,12 +158,12 @@ impl Transport for RabbitTransport {
     }
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
+        self.connection.version().await?;
         if queue.config.fifo.is_some() {
             return Err(unsupported(
-                "order within groups is not kept on RabbitMQ yet; use a NATS bus for FIFO queues",
+                "FIFO queues are on NATS only; use a NATS bus for what needs an order",
             ));
         }
-        self.connection.version().await?;
         let _changing = self.changing.lock().await;
         let shared = self.shared(queue);
         let mut applied = apply::apply(&shared, queue).await?;

@@ -354,7 +354,7 @@ impl Applying<'_> {
             let (live, channel) = (self.live, &channel);
             let publishing = (next..until).map(|serial| async move {
                 let properties = super::codec::properties(pool::token(serial))?;
-                live.publish_on(channel, "store token", queue, properties, b"")
+                live.publish_on(channel, "store token", queue, properties, b"", LONGEST_WAIT)
                     .await
             });
             futures::future::try_join_all(publishing)

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use weir_core::dead_letter::DeadLetter;
 use weir_core::message::Message;
 
 use super::codec::{encode, new_copy};
@@ -13,8 +15,8 @@ use super::shared::Shared;
 use super::{MAX_MESSAGE_BYTES, unsupported};
 use crate::error::BrokerError;
 use crate::queue::{
-    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
-    WorkQueue,
+    Consumer, Depth, Page, Permit, Publication, Published, Record, RecordName, StoredDeadLetter,
+    StoredMessage, WorkQueue,
 };
 
 impl Shared {
@@ -107,6 +109,35 @@ impl WorkQueue for RabbitQueue {
 
     fn dead_letters_kept(&self) -> Duration {
         self.shared.retention
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.shared.last_dead_letter().await
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        self.shared.restore_dead_letter(letter).await
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.shared.purge_dead_letters(through).await
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.shared.document(name.as_str()).await
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        _kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        // The stream of what was decided keeps everything.
+        self.shared
+            .put_document(name.as_str(), expected, &body)
+            .await
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -190,13 +190,13 @@ mod tests {
             object: ObjectKey::new(Kind::Webhook, "shop", "stripe"),
             uid: "u1".to_owned(),
             config: QueueConfig {
-                fifo: None,
                 limit: 4,
                 batch_max: 1,
                 lease_seconds: 30,
                 replicas: 3,
                 capacity: 1000,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         }
     }

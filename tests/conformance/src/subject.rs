@@ -29,6 +29,8 @@ pub enum Feature {
     Records,
     /// A place for dead letters that can be taken away or filled up behind our back.
     ForbidDeadLetters,
+    /// FIFO queues.
+    Fifo,
     /// Messages that wait can be looked at without taking them.
     Peek,
     /// The age of the oldest message can be read.
@@ -114,6 +116,42 @@ pub trait Subject: Send + Sync {
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str);
 }
 
+/// What a transport does not have, with the reason.
+pub type Lacks = fn(Feature) -> Option<&'static str>;
+
+/// Every transport, and what it lacks: what the documentation's table is made from.
+pub const TRANSPORTS: [(&str, Lacks); 3] = [
+    ("memory", memory_lacks),
+    ("NATS", nats_lacks),
+    ("RabbitMQ", rabbitmq::lacks),
+];
+
+fn memory_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::ServerKill => Some("it ends with the process"),
+        Feature::CutConnection => Some("it has no connection"),
+        Feature::Strangers => Some("nobody else can reach it"),
+        Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
+        Feature::Capacity
+        | Feature::Records
+        | Feature::Fifo
+        | Feature::Peek
+        | Feature::Age
+        | Feature::LeaseOverOutage
+        | Feature::DurableAck
+        | Feature::AtomicHandover => None,
+    }
+}
+
+fn nats_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::Capacity => {
+            Some("streams with schedules cannot refuse new messages; the intake reads the depth")
+        }
+        _ => None,
+    }
+}
+
 /// The memory transport.
 pub struct Memory {
     broker: Arc<MemoryBroker>,
@@ -131,19 +169,7 @@ impl Memory {
 #[async_trait]
 impl Subject for Memory {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::ServerKill => Some("it ends with the process"),
-            Feature::CutConnection => Some("it has no connection"),
-            Feature::Strangers => Some("nobody else can reach it"),
-            Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
-            Feature::Capacity
-            | Feature::Records
-            | Feature::Peek
-            | Feature::Age
-            | Feature::LeaseOverOutage
-            | Feature::DurableAck
-            | Feature::AtomicHandover => None,
-        }
+        memory_lacks(feature)
     }
 
     async fn connect(&self) -> Arc<dyn Transport> {
@@ -279,12 +305,7 @@ impl Nats {
 #[async_trait]
 impl Subject for Nats {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::Capacity => Some(
-                "streams with schedules cannot refuse new messages; the intake reads the depth",
-            ),
-            _ => None,
-        }
+        nats_lacks(feature)
     }
 
     fn replicas(&self) -> u32 {

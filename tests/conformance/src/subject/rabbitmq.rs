@@ -19,11 +19,9 @@ use crate::server::rabbitmq::{Server, request};
 /// What RabbitMQ does not have, with the reason.
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
+        Feature::Fifo => Some("FIFO queues are on NATS only"),
+        Feature::ForbidDeadLetters => Some("a stream cannot be made to refuse"),
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
-        Feature::Records => {
-            Some("it has no keyed state, and the bus of the state keeps no records yet")
-        }
-        Feature::ForbidDeadLetters => Some("nobody tries here to take its dead letters away"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
         Feature::LeaseOverOutage => Some(
             "a delivery belongs to its connection: the broker gives it to others when that ends",
@@ -36,9 +34,11 @@ pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
             "the copy for a retry or a dead letter and the acknowledgement are two steps: who dies \
              between them causes one more delivery",
         ),
-        Feature::ServerKill | Feature::CutConnection | Feature::Capacity | Feature::Strangers => {
-            None
-        }
+        Feature::ServerKill
+        | Feature::CutConnection
+        | Feature::Capacity
+        | Feature::Strangers
+        | Feature::Records => None,
     }
 }
 
@@ -69,8 +69,8 @@ impl RabbitMq {
         };
         BusConfig::RabbitMq {
             uri_file: uri_file.to_str().unwrap().to_owned(),
-            management_url: format!("http://{}", servers.0.management()),
-            vhost: "/".to_owned(),
+            management_url: Some(format!("http://{}", servers.0.management())),
+            vhost: Some("/".to_owned()),
             ca_file: None,
             state: with_state.then(|| Box::new(state)),
         }
@@ -175,7 +175,7 @@ impl Subject for RabbitMq {
     }
 
     async fn forbid_dead_letters(&self, _: &QueueSpec, _: bool) {
-        panic!("nobody tries here to take its dead letters away")
+        panic!("a stream cannot be made to refuse")
     }
 
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str) {
