@@ -113,6 +113,15 @@ pub(crate) fn encode(
     attempts: u32,
     copy: &str,
 ) -> Result<BasicProperties, BrokerError> {
+    properties(pairs(message, attempts, copy)?)
+}
+
+/// The headers of the copy `copy` of a message of which `attempts` have failed.
+pub(crate) fn pairs(
+    message: &Message,
+    attempts: u32,
+    copy: &str,
+) -> Result<Vec<(String, String)>, BrokerError> {
     if !ids::is_valid(&message.id) {
         return Err(BrokerError::Refused {
             operation: "encode",
@@ -131,7 +140,7 @@ pub(crate) fn encode(
         });
     }
     pairs.push((COPY.to_owned(), copy.to_owned()));
-    properties(pairs)
+    Ok(pairs)
 }
 
 /// The properties of a dead letter made from the copy `copy`.
@@ -225,6 +234,12 @@ impl Raw {
         self.pairs
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Bytes of headers and body.
+    pub(crate) fn len(&self) -> usize {
+        let headers = self.pairs().map(|(name, value)| name.len() + value.len());
+        headers.sum::<usize>() + self.body.len()
     }
 
     /// The first value of a header.

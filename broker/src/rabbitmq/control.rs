@@ -56,6 +56,8 @@ pub(crate) enum Record {
         expected: u64,
         body: String,
     },
+    /// The log of a FIFO queue that is in use from here on.
+    Log { number: u64 },
     /// Nothing: who reads it back has read everything before it.
     Look {},
 }
@@ -116,6 +118,8 @@ pub(crate) struct Control {
     permits: Tokens,
     /// Delay queues that may exist, by their longest delay.
     pub(crate) delays: BTreeSet<u64>,
+    /// The log of a FIFO queue that is in use.
+    pub(crate) log: Option<u64>,
     /// Documents by name: version, and content in base64.
     pub(crate) documents: BTreeMap<String, (u64, String)>,
 }
@@ -193,12 +197,21 @@ impl Control {
                 true
             }
             Record::Delay { bucket } => self.delays.insert(bucket),
+            Record::Log { number } => {
+                let later = self.log.is_none_or(|log| log < number);
+                if later {
+                    self.log = Some(number);
+                }
+                later
+            }
             Record::Document { .. } | Record::Look {} => true,
         }
     }
 }
 
 impl Fold for Control {
+    type Outcome = bool;
+
     fn take(&mut self, offset: u64, _: &BasicProperties, body: &[u8]) -> bool {
         // A record of a newer release that this one does not know changes nothing here.
         let Ok(record) = serde_json::from_slice(body) else {

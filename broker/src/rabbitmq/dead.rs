@@ -92,6 +92,8 @@ impl Letters {
 }
 
 impl Fold for Letters {
+    type Outcome = bool;
+
     fn take(&mut self, offset: u64, properties: &BasicProperties, body: &[u8]) -> bool {
         if let Some(position) = number(properties, REMOVES) {
             return self.remove(position);
