@@ -31,6 +31,8 @@ pub enum Feature {
     ForbidDeadLetters,
     /// FIFO queues.
     Fifo,
+    /// A message of a group and the turn of the group are stored in two steps.
+    TurnsApart,
     /// Messages that wait can be looked at without taking them.
     Peek,
     /// The age of the oldest message can be read.
@@ -50,6 +52,12 @@ pub enum Step {
     Acknowledge,
     /// The last part of a publication, without which nothing is stored.
     Publish,
+    /// The turn of a group, after the message is stored. Only with [`Feature::TurnsApart`].
+    StoreTurn,
+    /// The removal of a message of a group, after its dead letter is stored.
+    RemoveDeadLettered,
+    /// The end of a turn.
+    EndTurn,
 }
 
 /// A transport, and the means to disturb it.
@@ -135,6 +143,7 @@ fn memory_lacks(feature: Feature) -> Option<&'static str> {
         Feature::Capacity
         | Feature::Records
         | Feature::Fifo
+            | Feature::TurnsApart
         | Feature::Peek
         | Feature::Age
         | Feature::LeaseOverOutage
@@ -331,7 +340,9 @@ impl Subject for Nats {
 
     fn cut_at(&self, step: Step) -> &'static [u8] {
         match step {
-            Step::Acknowledge => b"+ACK",
+            Step::Acknowledge | Step::EndTurn => b"+ACK",
+            Step::StoreTurn => b".turn.",
+            Step::RemoveDeadLettered => b"STREAM.PURGE",
             // Of a publication with an identity, which is a batch.
             Step::Publish => b"Nats-Batch-Commit",
         }

@@ -135,7 +135,7 @@ guarantees! {
     fifo_hold::fifo_a_blocked_group_waits_for_its_release [Fifo] (alone);
     fifo_hold::fifo_held_groups_are_listed_in_pages [Fifo];
     fifo_topology::fifo_topology_is_kept [Fifo];
-    fifo_faults::fifo_a_message_without_a_turn_is_found [Fifo, CutConnection];
+    fifo_faults::fifo_a_message_without_a_turn_is_found [Fifo, CutConnection, TurnsApart];
     fifo_faults::fifo_a_dead_letter_is_single_after_a_crash_between [Fifo, CutConnection];
     fifo_faults::fifo_a_lost_connection_keeps_the_order [Fifo, CutConnection];
     fifo_faults::fifo_a_crash_at_the_end_of_a_turn_leaves_nothing [Fifo, CutConnection];

@@ -19,7 +19,7 @@ use crate::server::rabbitmq::{Server, request};
 /// What RabbitMQ does not have, with the reason.
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
-        Feature::Fifo => Some("FIFO queues are on NATS only"),
+        Feature::TurnsApart => Some("a message and the turn of its group are one record"),
         Feature::ForbidDeadLetters => Some("a stream cannot be made to refuse"),
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
@@ -35,6 +35,7 @@ pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
              between them causes one more delivery",
         ),
         Feature::ServerKill
+        | Feature::Fifo
         | Feature::CutConnection
         | Feature::Capacity
         | Feature::Strangers
@@ -116,7 +117,9 @@ impl Subject for RabbitMq {
         match step {
             // Class and method of the frame.
             Step::Acknowledge => b"\x00\x3c\x00\x50",
-            Step::Publish => b"\x00\x3c\x00\x28",
+            Step::Publish | Step::StoreTurn => b"\x00\x3c\x00\x28",
+            Step::RemoveDeadLettered => b"\"record\":\"moved\"",
+            Step::EndTurn => b"\"record\":\"end\"",
         }
     }
 

@@ -76,7 +76,7 @@ pub async fn fifo_order_holds_under_kills(mut ground: Ground) {
     };
     let killing = async {
         for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(900)).await;
+            tokio::time::sleep(ground.subject.between_kills()).await;
             tokio::task::block_in_place(|| ground.subject.kill_one());
         }
     };
