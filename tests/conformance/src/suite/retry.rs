@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::ground::{
     Ground, SOON, WHILE, becomes_empty, consumer, depth_becomes, failure, ids, next, none_for,
@@ -70,7 +70,16 @@ pub async fn retries_survive_a_kill_of_the_server(mut ground: Ground) {
     let mut taken = 0;
     loop {
         let delivery = if found.len() < 100 {
-            next(&mut consumer).await
+            // What it says when nothing comes tells a message that is lost from one that is late.
+            let Ok(came) = timeout(2 * SOON + ground.subject.lag(), consumer.next()).await else {
+                let missing: Vec<String> = ids(100)
+                    .into_iter()
+                    .filter(|id| !found.contains(id))
+                    .collect();
+                let depth = persist(|| queue.depth()).await;
+                panic!("nothing comes, {missing:?} did not; {depth:?}");
+            };
+            came.unwrap().unwrap()
         } else {
             tokio::select! {
                 copy = next(&mut consumer) => copy,
