@@ -8,6 +8,7 @@
 //! ```text
 //! turn.messages -> begin -> call the handler -> ack(handled)              -> more -> next messages, or the end
 //!                                            -> count(attempts), a pause  -> begin -> the same messages again
+//!                                            -> rest(delay, attempts)     (the turn is over; the same messages come again after it)
 //!                                            -> dead_letter(failure)      -> more
 //!                                            -> dead_letter_group | block_group | end   (the turn is over)
 //! ```
@@ -26,9 +27,11 @@
 //!    a million messages long) the others get their turns; a turn that is held takes one of `limit`, nothing
 //!    else. Groups that wait get their turns in the order in which they began to wait, so a busy group
 //!    comes again only after those that waited.
-//! 5. **Retry is in place**: the turn is kept, with its lease extended, until the messages are handled or given
-//!    up. [`TurnLease::count`] makes failed attempts durable; they survive kills of every process. When a
-//!    process dies, its turn comes again after the lease, from the first message that is still stored.
+//! 5. **Retry is in place**: what failed comes again before anything behind it. For a short pause the turn is kept;
+//!    for a longer one the group *rests* ([`TurnLease::rest`]): it gives its place of the limit back at once,
+//!    gets no turn before its time whatever is published, and then goes on from the first message that is still
+//!    stored. Attempts ([`TurnLease::count`]) and rests are durable: they survive kills of every process and of
+//!    the server. When a process dies, its turn comes again after the lease, from that same message.
 //! 6. **Attempts are exact** as in [`crate::queue`], 6: unfinished calls count from the second delivery on.
 //! 7. **Giving up keeps order**: dead letters of a group are stored in the order of its messages, each before
 //!    its message leaves the queue. A group that was dead-lettered as a whole sends everything that comes
@@ -38,12 +41,13 @@
 //!    because [`TurnLease::begin`] refuses, and every settlement but `ack` is refused with `LeaseOver`. A late
 //!    `ack` removes what it names and nothing else.
 //! 9. **A delay holds its group**: a message that is not due yet is not handed out, and nothing behind it
-//!    in its group is; the wait holds no slot of the limit.
+//!    in its group is; the wait holds no slot of the limit. So is the first message of a group that rests.
 //! 10. **Nothing is prefetched** but the messages of turns that somebody asked for, at most `batch_max`
 //!     each (a transport may read up to [`MOST_AHEAD`] messages of a group under a turn that it holds). An
 //!     idle group costs a process nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -164,6 +168,8 @@ pub struct TurnMessage {
     pub message: Message,
     /// Attempts that counted before.
     pub attempts: u32,
+    /// It was in a call of several that failed as a whole before its group rested: to be called alone.
+    pub suspect: bool,
 }
 
 /// The first messages of one group, held under a lease.
@@ -215,6 +221,21 @@ pub trait TurnLease: Send + Sync + 'static {
     /// A call ended without success, and from now on the first messages have these attempts: the first
     /// message `attempts[0]`, and so on; those without a number stay as they are. Durable. The turn goes on.
     async fn count(&self, attempts: &[u32]) -> Result<(), BrokerError>;
+
+    /// A call ended without success, and is to be made again after `delay`: as [`TurnLease::count`] with
+    /// `attempts` (none where nothing counts), and from when this returns the group rests. Its place of the limit
+    /// is free; it gets no turn before `delay` is over (measured from this call, rounded up to milliseconds), and
+    /// then from its first message on. The first `suspects` messages come again as
+    /// [`suspect`](TurnMessage::suspect); a message that was marked before and is not among them is not marked
+    /// any more. Durable, attempts and time in one step: after a kill at any point either nothing of it is known and the
+    /// turn comes again after its lease, or all of it is. [`FifoQueue::redrive_group`] ends a rest. Ends the
+    /// turn. With nothing left of the turn it is [`TurnLease::end`].
+    async fn rest(
+        &self,
+        delay: Duration,
+        attempts: &[u32],
+        suspects: usize,
+    ) -> Result<(), BrokerError>;
 
     /// Gives the first message up: stores its dead letter, then removes it. The turn goes on with
     /// those behind it.

@@ -12,6 +12,8 @@
 //! | a permanent status | [`Then::GiveUp`] |
 //! | anything else | [`Then::Again`] after a pause, at last [`Then::GiveUp`] |
 //!
+//! The pause holds back everything behind the message. [`pause`] says how it is waited.
+//!
 //! # Who is to blame
 //! A call of several messages that fails as a whole does not say which of them is at fault. Only the
 //! first one gets an attempt for it, and then they are called one by one ([`Conduct`]), so that a message is
@@ -50,7 +52,7 @@ pub struct Step {
 pub enum Then {
     /// Go on with what is there.
     GoOn,
-    /// Keep the turn, and call again after a pause.
+    /// Call again after a pause, with nothing handled meanwhile.
     Again {
         /// Attempts of the first message from now on, to be made durable; `None` counts nothing.
         attempts: Option<u32>,
@@ -68,6 +70,30 @@ pub enum Then {
     },
 }
 
+/// How a pause between two calls is waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Under the turn, which takes one of `concurrency.max`.
+    InPlace(Duration),
+    /// Without the turn: the group rests.
+    Rest(Duration),
+}
+
+/// A pause as long as this is waited without the turn. To let a turn go and to take it again costs the
+/// broker about ten small requests; a group that keeps its turn for less than this costs the others of a full
+/// queue less than that does, and less than a call of a handler that has not answered yet.
+pub const REST_FROM: Duration = Duration::from_secs(1);
+
+/// How to wait before the next call, so that a group that fails again and again keeps no turn from another: a FIFO group of
+/// SQS takes no concurrency while it waits for its visibility timeout.
+pub fn pause(delay: Duration) -> Pause {
+    if delay < REST_FROM {
+        Pause::InPlace(delay)
+    } else {
+        Pause::Rest(delay)
+    }
+}
+
 /// How the messages of a turn are called: several at once, or one by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conduct {
@@ -76,11 +102,16 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// For messages that were just handed out, with the attempts of each: those at the front that
-    /// failed before are called alone, because nobody knows any more what they failed with.
-    pub fn of(attempts: impl IntoIterator<Item = u32>) -> Self {
-        let suspects = attempts.into_iter().take_while(|count| *count > 0).count();
+    /// For messages that were just handed out, each with whether it failed before, alone or with others:
+    /// those at the front that did are called alone, because nobody knows any more what they failed with.
+    pub fn of(failed: impl IntoIterator<Item = bool>) -> Self {
+        let suspects = failed.into_iter().take_while(|failed| *failed).count();
         Self { suspects }
+    }
+
+    /// So many messages from the front are called one by one.
+    pub fn suspects(&self) -> usize {
+        self.suspects
     }
 
     /// Messages from the front were settled.

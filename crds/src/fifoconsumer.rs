@@ -78,8 +78,8 @@ pub struct FifoConsumerSpec {
     #[serde(default)]
     pub when_exhausted: WhenExhausted,
 
-    /// What happens after a failed call. The group waits and keeps one of `concurrency.max`; other groups
-    /// go on.
+    /// What happens after a failed call. The group waits, which from a second on takes none of
+    /// `concurrency.max`; other groups go on.
     #[serde(default)]
     pub retry: Retry,
 

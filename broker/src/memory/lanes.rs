@@ -23,6 +23,10 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     pub(super) stored_at: Timestamp,
     pub(super) due: Option<(Instant, Timestamp)>,
+    /// It waits so long after a call that failed.
+    rests: Option<(Instant, Timestamp)>,
+    /// It was in a call of several that failed as a whole.
+    suspect: bool,
     /// In a call that began and did not end.
     in_call: bool,
 }
@@ -82,11 +86,17 @@ impl Entry {
         TurnMessage {
             message: self.message.clone(),
             attempts: self.attempts,
+            suspect: self.suspect,
         }
     }
 
+    /// When it may be handed out.
+    pub(super) fn waits(&self) -> Option<(Instant, Timestamp)> {
+        self.due.max(self.rests)
+    }
+
     fn is_due(&self, now: Instant) -> bool {
-        self.due.is_none_or(|(due, _)| due <= now)
+        self.waits().is_none_or(|(due, _)| due <= now)
     }
 }
 
@@ -139,6 +149,8 @@ impl Lanes {
             attempts: 0,
             stored_at,
             due,
+            rests: None,
+            suspect: false,
             in_call: false,
         };
         let lane = self.groups.entry(group.clone()).or_default();
@@ -164,6 +176,8 @@ impl Lanes {
                 attempts: 0,
                 stored_at: wall,
                 due: None,
+                rests: None,
+                suspect: false,
                 in_call: false,
             });
         }
@@ -308,6 +322,39 @@ impl Lanes {
         true
     }
 
+    /// Ends a turn; its first message is deliverable from a time on, and nothing behind it before.
+    pub(super) fn rest(
+        &mut self,
+        group: &str,
+        number: u64,
+        until: (Instant, Timestamp),
+        suspects: usize,
+        now: Instant,
+    ) -> bool {
+        let Some(size) = self.turn(group, number).map(|turn| turn.size) else {
+            return false;
+        };
+        let lane = self.groups.get_mut(group).into_iter();
+        let left = lane.flat_map(|lane| &mut lane.entries).take(size);
+        for (at, entry) in left.enumerate() {
+            entry.rests = (at == 0).then_some(until);
+            entry.suspect = at < suspects;
+        }
+        self.end(group, number, now)
+    }
+
+    /// Ends the rest of a group, which is then looked at by [`Lanes::release`].
+    pub(super) fn wake(&mut self, group: &str) {
+        if let Some(lane) = self.groups.get_mut(group) {
+            if let Some((due, _)) = lane.entries.front().and_then(Entry::waits) {
+                self.due.remove(&(due, group.to_owned()));
+            }
+            for entry in &mut lane.entries {
+                (entry.rests, entry.suspect) = (None, false);
+            }
+        }
+    }
+
     /// Holds a group and ends its turn. What has to become dead letters comes back.
     pub(super) fn hold(&mut self, number: u64, held: HeldGroup) -> Option<GivenUp> {
         let group = held.group.clone();
@@ -400,7 +447,7 @@ impl Lanes {
                 self.waiting.insert(self.last, group.to_owned());
             }
             Some(first) => {
-                if let Some((due, _)) = first.due {
+                if let Some((due, _)) = first.waits() {
                     self.due.insert((due, group.to_owned()));
                 }
             }

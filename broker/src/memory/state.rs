@@ -341,7 +341,7 @@ impl State {
             let seen = entries.into_iter().map(|entry| StoredMessage {
                 message: entry.message.clone(),
                 attempts: entry.attempts,
-                due: entry.due.map(|(_, at)| at),
+                due: entry.waits().map(|(_, at)| at),
                 position: entry.position,
             });
             return page(seen, limit, |item| item.position);

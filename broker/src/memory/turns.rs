@@ -1,6 +1,7 @@
 //! Handles on the turns of a FIFO queue in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -118,6 +119,7 @@ fn positions(entries: &[Entry]) -> Vec<u64> {
 enum Ending {
     NoMore,
     LetGo,
+    Resting,
     Held(Hold),
 }
 
@@ -200,6 +202,24 @@ impl TurnLease for MemoryTurn {
         let count = |state: &mut State, _| state.lanes.count(&self.group, self.number, attempts);
         let held = self.queue.with(count)?;
         self.settled(held)
+    }
+
+    async fn rest(
+        &self,
+        delay: Duration,
+        attempts: &[u32],
+        suspects: usize,
+    ) -> Result<(), BrokerError> {
+        let wall = self.queue.shared.clock.now();
+        self.end_with(Ending::Resting, |state, now| {
+            state.rest_group(
+                &self.group,
+                self.number,
+                (delay, now, wall),
+                attempts,
+                suspects,
+            )
+        })
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {

@@ -73,6 +73,10 @@ pub(crate) struct Fifo {
     batch_max: usize,
 }
 
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
 fn time(milliseconds: i64) -> Option<Timestamp> {
     Timestamp::from_millisecond(milliseconds).ok()
 }
@@ -89,6 +93,13 @@ impl Fifo {
         }
     }
 
+    /// When a delay is over that begins now, milliseconds since 1970.
+    fn due_after(&self, delay: Duration) -> i64 {
+        // The time of now is rounded down.
+        let now = self.log.now().saturating_add(1);
+        now.saturating_add(milliseconds(delay))
+    }
+
     /// Stores a message at the end of its group.
     pub(crate) async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
         let Publication {
@@ -96,13 +107,10 @@ impl Fifo {
             dedup,
             delay,
         } = publication;
-        let milliseconds = |span: Duration| {
-            i64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
-        };
-        let due = match milliseconds(delay) {
-            0 => 0,
-            // The time of now is rounded down.
-            delay => self.log.now().saturating_add(delay).saturating_add(1),
+        let due = if delay.is_zero() {
+            0
+        } else {
+            self.due_after(delay)
         };
         let (identity, window) = match dedup {
             Some((identity, window)) => (Some(identity), milliseconds(window)),
@@ -157,8 +165,12 @@ impl Fifo {
         let found = self.log.messages(current, entries).await?;
         let messages = found.into_iter().map(|(entry, raw)| {
             let message = raw.message().message;
-            let attempts = entry.attempts;
-            (entry.number, TurnMessage { message, attempts })
+            let held = TurnMessage {
+                message,
+                attempts: entry.attempts,
+                suspect: entry.suspect,
+            };
+            (entry.number, held)
         });
         Ok(messages.collect())
     }
@@ -174,6 +186,7 @@ impl Fifo {
             let entry = entries.iter().find(|entry| entry.number == *number);
             if let Some(entry) = entry {
                 held.attempts = entry.attempts;
+                held.suspect = entry.suspect;
             }
             entry.is_some()
         });
@@ -245,8 +258,11 @@ pub(crate) struct RabbitFifo(pub(crate) Arc<Fifo>);
 #[async_trait]
 impl FifoQueue for RabbitFifo {
     async fn consume(&self) -> Result<Box<dyn TurnConsumer>, BrokerError> {
-        let live = self.0.shared.connection.live()?;
-        self.0.log.ready(&live).await?;
+        let shared = &self.0.shared;
+        let live = shared.connection.live()?;
+        live.ready(&shared.names.state)
+            .await
+            .map_err(|failure| failure.told(&shared.names.shown()))?;
         Ok(Box::new(RabbitTurns::start(Arc::clone(&self.0))))
     }
 

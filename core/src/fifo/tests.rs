@@ -190,7 +190,7 @@ fn nothing_is_given_up_for_what_was_said_of_several() {
 
 #[test]
 fn messages_that_failed_before_are_called_alone_until_they_are_settled() {
-    let conduct = |attempts: &[u32]| Conduct::of(attempts.iter().copied());
+    let conduct = |attempts: &[u32]| Conduct::of(attempts.iter().map(|count| *count > 0));
     let before =
         |conduct: &Conduct, attempts: &[u32]| conduct.before(&messages(attempts), &policy(5));
     assert_eq!(before(&conduct(&[0, 0, 0]), &[0, 0, 0]), Before::Call(3));
@@ -234,7 +234,7 @@ fn work_off(bad: &[bool], batch: usize, max: u32, names: bool) -> (Vec<usize>, V
     let mut stored: VecDeque<(usize, u32)> = (0..bad.len()).map(|number| (number, 0)).collect();
     while !stored.is_empty() {
         let mut turn: VecDeque<(usize, u32)> = stored.iter().take(batch).copied().collect();
-        let mut conduct = Conduct::of(turn.iter().map(|it| it.1));
+        let mut conduct = Conduct::of(turn.iter().map(|it| it.1 > 0));
         while !turn.is_empty() {
             let held = turn.iter().map(|it| attempt(it.1)).collect();
             let count = match conduct.before(&held, &policy(max)) {

@@ -212,6 +212,54 @@ async fn a_pause_of_one_group_leaves_the_calls_of_this_process_to_others() {
 }
 
 #[tokio::test]
+async fn groups_that_wait_for_another_attempt_leave_the_limit_to_others() {
+    let handler = failing_at(7, 500).await;
+    let mut object = ordered(&handler);
+    object.queue.limit = 2;
+    consumer(&mut object).retry.initial_seconds = 3600;
+    consumer(&mut object).retry.max_seconds = 3600;
+    consumer(&mut object).retry.max_age_seconds = 100_000;
+    let bad = ["b0", "b1", "b2", "b3", "b4", "b5"];
+    let mut stored = Vec::from(bad.map(|group| (group, 7)));
+    stored.extend(many(&["good"], 7));
+    let weir = run(&mut object, &stored).await;
+    until("the good group is done", || async {
+        numbers_of(&handler, "good") == (0..7).collect::<Vec<_>>()
+    })
+    .await;
+    for group in bad {
+        assert_eq!(numbers_of(&handler, group), [7]);
+    }
+    until("no turn is held", || async {
+        fifo(&weir, &object).groups().await.unwrap().in_turn == 0
+    })
+    .await;
+    assert_eq!(weir.queue(&object).depth().await.unwrap().dead, 0);
+    weir.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rest_counts_its_attempts_and_whom_it_suspects() {
+    let handler = failing_at(2, 500).await;
+    let mut object = ordered(&handler);
+    object.queue.batch_max = 4;
+    consumer(&mut object).retry.initial_seconds = 2;
+    consumer(&mut object).retry.max_seconds = 2;
+    consumer(&mut object).retry.max_attempts = 2;
+    let weir = run(&mut object, &many(&["a"], 5)).await;
+    assert_eq!(weir.settled(&object).await.dead, 1);
+    let calls: Vec<Vec<usize>> = handler
+        .calls()
+        .iter()
+        .map(|call| messages(call).into_iter().map(|it| it.1).collect())
+        .collect();
+    let alone = [0, 1, 2, 2, 3].map(|number| vec![number]);
+    assert_eq!(calls[0], [0, 1, 2, 3]);
+    assert_eq!(calls[1..6], alone);
+    assert_eq!(calls[6..], [vec![4]]);
+}
+
+#[tokio::test]
 async fn a_batch_holds_one_group_in_order() {
     let handler = Handler::answering(200).await;
     let mut object = ordered(&handler);

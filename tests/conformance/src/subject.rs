@@ -31,7 +31,7 @@ pub enum Feature {
     ForbidDeadLetters,
     /// FIFO queues.
     Fifo,
-    /// A message of a group and the turn of the group are stored in two steps.
+    /// What happens to a group and to its turn are two steps.
     TurnsApart,
     /// Messages that wait can be looked at without taking them.
     Peek,
@@ -143,7 +143,7 @@ fn memory_lacks(feature: Feature) -> Option<&'static str> {
         Feature::Capacity
         | Feature::Records
         | Feature::Fifo
-            | Feature::TurnsApart
+        | Feature::TurnsApart
         | Feature::Peek
         | Feature::Age
         | Feature::LeaseOverOutage

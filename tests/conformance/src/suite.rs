@@ -18,7 +18,8 @@ use futures::future::BoxFuture;
 
 use self::fifo::{
     dead as fifo_dead, faults as fifo_faults, groups as fifo_groups, hold as fifo_hold,
-    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, topology as fifo_topology,
+    lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, rest as fifo_rest,
+    topology as fifo_topology,
 };
 use crate::ground::Ground;
 use crate::subject::Feature;
@@ -129,6 +130,11 @@ guarantees! {
     fifo_lease::fifo_a_lost_turn_comes_again_in_order [Fifo];
     fifo_lease::fifo_heartbeat_keeps_the_turn [Fifo];
     fifo_lease::fifo_a_lease_that_is_over_starts_nothing [Fifo];
+    fifo_rest::fifo_groups_that_rest_cost_no_place_of_the_limit [Fifo];
+    fifo_rest::fifo_a_rest_survives_kills [Fifo] (alone);
+    fifo_rest::fifo_a_group_rests_again [Fifo];
+    fifo_rest::fifo_a_rest_is_whole_after_a_crash_in_it [Fifo, CutConnection, TurnsApart];
+    fifo_rest::fifo_a_redrive_ends_a_rest [Fifo];
     fifo_dead::fifo_a_dead_letter_lets_the_group_go_on [Fifo];
     fifo_dead::fifo_a_dead_lettered_group_takes_what_follows [Fifo];
     fifo_dead::fifo_a_redriven_group_keeps_its_order [Fifo];

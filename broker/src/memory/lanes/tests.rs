@@ -19,6 +19,7 @@ enum Step {
     Count(usize, u32),
     More(usize),
     End(usize),
+    Rest(usize, u64),
     Extend(usize),
     Block(usize),
     Release(usize),
@@ -35,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any.clone(), 1u32..9).prop_map(|(at, attempts)| Step::Count(at, attempts)),
         3 => any.clone().prop_map(Step::More),
         1 => any.clone().prop_map(Step::End),
+        2 => (any.clone(), 1u64..9).prop_map(|(at, seconds)| Step::Rest(at, seconds)),
         1 => any.clone().prop_map(Step::Extend),
         1 => any.prop_map(Step::Block),
         1 => (0usize..3).prop_map(Step::Release),
@@ -57,6 +59,10 @@ struct Group {
     /// Number of the turn, end of its lease, messages handed out.
     turn: Option<(u64, u64, usize)>,
     blocked: bool,
+    /// The message that waits, and until when.
+    rests: Option<(u64, u64)>,
+    /// When it is looked at again whether it can have a turn.
+    looks: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -84,13 +90,31 @@ impl Model {
             }
             self.line_up(at);
         }
+        let mut over: Vec<(u64, usize)> = (0..3)
+            .filter_map(|at| Some((self.groups[at].looks?, at)))
+            .filter(|(until, _)| *until <= self.now)
+            .collect();
+        over.sort_unstable();
+        for (_, at) in over {
+            self.groups[at].looks = None;
+            self.line_up(at);
+        }
     }
 
     fn line_up(&mut self, at: usize) {
-        let group = &self.groups[at];
-        let can = !group.stored.is_empty() && group.turn.is_none() && !group.blocked;
-        if can && !self.waiting.contains(&at) {
-            self.waiting.push(at);
+        let now = self.now;
+        let group = &mut self.groups[at];
+        let Some((first, ..)) = group.stored.first() else {
+            return;
+        };
+        if group.turn.is_some() || group.blocked || self.waiting.contains(&at) {
+            return;
+        }
+        match group.rests {
+            Some((position, until)) if position == *first && until > now => {
+                group.looks = Some(until);
+            }
+            _ => self.waiting.push(at),
         }
     }
 
@@ -263,6 +287,24 @@ proptest! {
                     if let Some(at) = ours {
                         let group = &mut model.groups[at];
                         group.turn = None;
+                        group.stored.iter_mut().for_each(|message| message.2 = false);
+                        model.line_up(at);
+                    }
+                }
+                Step::Rest(at, seconds) => {
+                    let Some(turn) = of(at) else { continue };
+                    let ours = model.holds(&turn);
+                    let wakes = now + Duration::from_secs(seconds);
+                    let until = (wakes, Timestamp::UNIX_EPOCH);
+                    let rests = lanes.rest(&turn.group, turn.number, until, 1, now);
+                    prop_assert_eq!(rests, ours.is_some());
+                    if let Some(at) = ours {
+                        let until = model.now + seconds;
+                        let group = &mut model.groups[at];
+                        let left = group.turn.take().is_some_and(|turn| turn.2 > 0);
+                        if let Some(first) = group.stored.first().filter(|_| left) {
+                            group.rests = Some((first.0, until));
+                        }
                         group.stored.iter_mut().for_each(|message| message.2 = false);
                         model.line_up(at);
                     }

@@ -34,6 +34,21 @@ impl State {
         self.lanes.take(now, limit, batch_max, self.lease())
     }
 
+    /// Ends a turn and lets its group rest for a while, `after` a time of the clock and of the day. False when the
+    /// turn is not that of `number` any more.
+    pub(in crate::memory) fn rest_group(
+        &mut self,
+        group: &str,
+        number: u64,
+        (delay, now, wall): (Duration, Instant, Timestamp),
+        attempts: &[u32],
+        suspects: usize,
+    ) -> bool {
+        let until = (now + delay, due_at(wall, delay));
+        self.lanes.count(group, number, attempts)
+            && self.lanes.rest(group, number, until, suspects, now)
+    }
+
     /// Blocks a group or gives it up as a whole. False when the turn is not that of `number` any more.
     pub(in crate::memory) fn hold_group(
         &mut self,
@@ -87,6 +102,7 @@ impl State {
             }
         }
         let count = messages.len() as u64;
+        self.lanes.wake(group);
         self.lanes.put_first(group, messages, wall);
         self.lanes.release(group, now);
         Some(count)

@@ -22,6 +22,9 @@ pub(crate) struct Held {
     pub(crate) copy: String,
     pub(crate) message: Message,
     pub(crate) attempts: u32,
+    /// It was in a call of several that failed as a whole.
+    pub(crate) suspect: bool,
+    /// When it may be handed out.
     pub(crate) due: Option<Timestamp>,
 }
 
@@ -35,7 +38,8 @@ impl Held {
                 .attempts
                 .saturating_add(note.attempts_of(raw.sequence)),
             message: stored.message,
-            due: due_of(raw),
+            suspect: note.suspects(raw.sequence),
+            due: due_of(raw, note),
         }
     }
 
@@ -43,13 +47,15 @@ impl Held {
         TurnMessage {
             message: self.message.clone(),
             attempts: self.attempts,
+            suspect: self.suspect,
         }
     }
 }
 
-/// When a message may be handled.
-pub(crate) fn due_of(raw: &Raw) -> Option<Timestamp> {
-    raw.value(DUE)?.parse().ok()
+/// When a message of a group of which this is known may be handed out.
+pub(crate) fn due_of(raw: &Raw, note: &Note) -> Option<Timestamp> {
+    let due = raw.value(DUE).and_then(|due| due.parse().ok());
+    note.due(raw.sequence, due)
 }
 
 impl Fifo {

@@ -97,6 +97,9 @@ impl FifoQueue for Fifo {
         self.write_note(&name, &released, written)
             .await?
             .ok_or_else(|| self.changed())?;
+        // The time of a rest that has ended means nothing any more.
+        self.remove_before(&self.shared.names.wake(&name), u64::MAX)
+            .await?;
         self.look_after(&name, group).await?;
         Ok(moved)
     }

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use weir_core::dead_letter::Failure;
 
+use super::super::queue::due;
 use super::super::settle::store_dead;
 use super::Fifo;
 use super::head::Held;
@@ -29,6 +30,7 @@ enum Ending {
     LetGo,
     DeadLettered,
     Blocked,
+    Resting,
     /// Somebody else has the group.
     Lost,
 }
@@ -225,6 +227,16 @@ impl NatsTurn {
         }
     }
 
+    /// Gives what is left back.
+    async fn let_go(&self, progress: &mut Progress) -> Result<(), BrokerError> {
+        let note = progress.note.ended(&attempts(&progress.held));
+        if progress.written > 0 && note != progress.note {
+            self.write(progress, note).await?;
+        }
+        self.tidy(progress).await?;
+        self.fifo.requeue(&self.token).await
+    }
+
     /// Holds the group for reasons that are written down.
     async fn hold(
         &self,
@@ -295,6 +307,35 @@ impl TurnLease for NatsTurn {
         }
         let note = progress.note.counted(&attempts(&progress.held));
         self.write(&mut progress, note).await
+    }
+
+    async fn rest(
+        &self,
+        delay: Duration,
+        counted: &[u32],
+        suspects: usize,
+    ) -> Result<(), BrokerError> {
+        if self.progress.lock().await.ended == Some(Ending::Resting) {
+            return Ok(());
+        }
+        let mut progress = self.held().await?;
+        for (held, attempts) in progress.held.iter_mut().zip(counted) {
+            held.attempts = *attempts;
+        }
+        if progress.held.is_empty() {
+            self.let_go(&mut progress).await?;
+        } else {
+            let until = due(self.fifo.shared.clock.now(), delay);
+            let known = attempts(&progress.held);
+            let note = progress.note.resting(&known, until, suspects);
+            self.write(&mut progress, note).await?;
+            // Before the turn goes: whatever dies now, one of them makes the group go on.
+            let (name, group) = (&self.token.name, &self.token.group);
+            self.fifo.wake_at(name, group, until).await?;
+            self.fifo.drop_turn(&self.token).await?;
+        }
+        progress.ended = Some(Ending::Resting);
+        Ok(())
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {
@@ -374,12 +415,7 @@ impl TurnLease for NatsTurn {
             return Ok(());
         }
         let mut progress = self.held().await?;
-        let note = progress.note.ended(&attempts(&progress.held));
-        if progress.written > 0 && note != progress.note {
-            self.write(&mut progress, note).await?;
-        }
-        self.tidy(&mut progress).await?;
-        self.fifo.requeue(&self.token).await?;
+        self.let_go(&mut progress).await?;
         progress.ended = Some(Ending::LetGo);
         Ok(())
     }

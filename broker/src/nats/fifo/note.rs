@@ -27,9 +27,24 @@ pub(crate) struct Note {
     /// Messages of a call that began and is not known to have ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) in_call: Vec<u64>,
+    /// How long its first message waits after a call that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rest: Option<Rest>,
     /// Somebody holds the turn although a server may have forgotten it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) claimed: bool,
+}
+
+/// A message waits after a call that failed, and with it everything behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rest {
+    /// The message. While another one is the first of its group the rest means nothing.
+    pub(crate) sequence: u64,
+    pub(crate) until: Timestamp,
+    /// Messages to be called alone, because they were in a call that failed as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) suspects: Vec<u64>,
 }
 
 /// Why a group gets no turn.
@@ -66,7 +81,20 @@ impl Note {
     /// True when it says nothing but the name.
     pub(crate) fn says_nothing(&self) -> bool {
         let counts = !self.attempts.is_empty() || !self.in_call.is_empty();
-        self.hold.is_none() && !self.front && !counts && !self.claimed
+        let waits = self.hold.is_some() || self.rest.is_some();
+        !waits && !self.front && !counts && !self.claimed
+    }
+
+    /// When a message may be handed out that by itself is due at `due`.
+    pub(crate) fn due(&self, sequence: u64, due: Option<Timestamp>) -> Option<Timestamp> {
+        let rest = self.rest.as_ref().filter(|rest| rest.sequence == sequence);
+        due.max(rest.map(|rest| rest.until))
+    }
+
+    /// Whether a message is to be called alone.
+    pub(crate) fn suspects(&self, sequence: u64) -> bool {
+        let rest = self.rest.as_ref();
+        rest.is_some_and(|rest| rest.suspects.contains(&sequence))
     }
 
     /// Attempts of a message, with a call that did not end.
@@ -85,12 +113,27 @@ impl Note {
         }
     }
 
-    /// The note when messages have these attempts and no call is under way.
+    /// The note when messages have these attempts, no call is under way, and the group does not rest.
     pub(crate) fn counted(&self, held: &[(u64, u32)]) -> Self {
         Self {
             attempts: held.iter().copied().filter(|(_, n)| *n > 0).collect(),
             in_call: Vec::new(),
+            rest: None,
             ..self.clone()
+        }
+    }
+
+    /// The note when the turn ends because the first of these messages waits until a time. The first
+    /// `suspects` of them are to be called alone then.
+    pub(crate) fn resting(&self, held: &[(u64, u32)], until: Timestamp, suspects: usize) -> Self {
+        let suspects = held.iter().take(suspects).map(|(sequence, _)| *sequence);
+        Self {
+            rest: held.first().map(|(sequence, _)| Rest {
+                sequence: *sequence,
+                until,
+                suspects: suspects.collect(),
+            }),
+            ..self.ended(held)
         }
     }
 
@@ -220,6 +263,38 @@ mod tests {
     }
 
     #[test]
+    fn a_group_rests_for_its_first_message_only() {
+        let note = Note::default().resting(&[(7, 2), (8, 0), (9, 0)], at(20), 2);
+        assert_eq!((note.attempts_of(7), note.attempts_of(8)), (2, 0));
+        let run = |head: &[(u64, Option<i64>)], now| {
+            let head = head
+                .iter()
+                .map(|(at_sequence, due)| note.due(*at_sequence, due.map(at)));
+            judge(true, &note, head, at(now))
+        };
+        assert_eq!(run(&[(7, None), (8, None)], 19), Standing::Wait(at(20)));
+        assert_eq!(
+            run(&[(7, Some(30)), (8, None)], 20),
+            Standing::Wait(at(30)),
+            "the later counts"
+        );
+        assert_eq!(run(&[(7, Some(3)), (8, None)], 20), Standing::Run(2));
+        assert_eq!(
+            run(&[(8, None)], 10),
+            Standing::Run(1),
+            "the message that waited is gone"
+        );
+        assert_eq!(
+            [7, 8, 9].map(|sequence| note.suspects(sequence)),
+            [true, true, false]
+        );
+        assert!(!note.says_nothing());
+        for later in [note.counted(&[]), note.ended(&[]), note.calling(&[(7, 2)])] {
+            assert_eq!(later.rest, None);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_says_nothing() {
         for text in ["", "7", "{\"attempts\": 3}", "\u{0}"] {
             assert_eq!(Note::read(text.as_bytes()), Note::default());
@@ -234,10 +309,14 @@ mod tests {
             held in any::<bool>(),
             attempts in prop::collection::vec((any::<u64>(), 1u32..9), 0..4),
             in_call in prop::collection::vec(any::<u64>(), 0..4),
+            rest in prop::option::of((any::<u64>(), 0i64..4_000_000, prop::collection::vec(any::<u64>(), 0..4))),
             claimed: bool,
         ) {
             let hold = held.then(|| holding(How::Blocked));
-            let note = Note { group, hold, front, attempts, in_call, claimed };
+            let rest = rest.map(|(sequence, until, suspects)| {
+                Rest { sequence, until: at(until), suspects }
+            });
+            let note = Note { group, hold, front, attempts, in_call, rest, claimed };
             prop_assert_eq!(Note::read(&note.write()), note);
         }
 

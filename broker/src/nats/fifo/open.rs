@@ -186,7 +186,7 @@ impl Fifo {
             }
         }
         let now = self.shared.clock.now();
-        let standing = judge(alone, &note, head.iter().map(due_of), now);
+        let standing = judge(alone, &note, head.iter().map(|raw| due_of(raw, &note)), now);
         let mut read = head.iter().map(|raw| Held::read(raw, &note));
         match standing {
             Standing::Drop => self.drop_turn(token).await.map(|()| None),
@@ -243,7 +243,7 @@ impl Fifo {
             first = Some(before);
         }
         let now = self.shared.clock.now();
-        match judge(true, &note, first.iter().map(due_of), now) {
+        match judge(true, &note, first.iter().map(|raw| due_of(raw, &note)), now) {
             Standing::Drop => Ok(()),
             Standing::Wait(due) => self.wake_at(name, group, due).await,
             Standing::Bury | Standing::Run(_) => self.ensure_turn(name, group).await,

@@ -10,6 +10,7 @@ use super::super::apply::{messages_on, subjects_in};
 use super::super::read::page;
 use super::super::topology::WORKERS;
 use super::head::due_of;
+use super::note::Note;
 use super::{Fifo, group_of};
 use crate::error::BrokerError;
 use crate::queue::{Depth, Page, StoredMessage};
@@ -77,14 +78,14 @@ impl Fifo {
             note.map(|(note, _)| (name, note))
         });
         let notes: Result<HashMap<_, _>, BrokerError> = join_all(notes).await.into_iter().collect();
-        let notes = notes?;
+        let (notes, nothing) = (notes?, Note::default());
         Ok(page(found, limit, |raw| {
             let stored = raw.message();
             let note = notes.get(&weir_core::names::token(group_of(&stored.message)));
-            let counted = note.map_or(0, |note| note.attempts_of(raw.sequence));
+            let note = note.unwrap_or(&nothing);
             StoredMessage {
-                attempts: stored.attempts + counted,
-                due: due_of(&raw),
+                attempts: stored.attempts + note.attempts_of(raw.sequence),
+                due: due_of(&raw, note),
                 message: stored.message,
                 position: raw.sequence,
             }

@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) offset: u64,
     pub(crate) size: u32,
     pub(crate) attempts: u32,
+    /// It was in a call of several that failed as a whole.
+    pub(crate) suspect: bool,
     pub(crate) due: i64,
     /// When it was stored.
     pub(crate) at: i64,
@@ -44,6 +46,8 @@ pub(crate) struct Mark {
     pub(crate) place: Option<u64>,
     /// Its last turn was lost.
     pub(crate) lost: bool,
+    /// It gets no turn before this, milliseconds since 1970.
+    pub(crate) rest: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,14 @@ struct Group {
     messages: VecDeque<Entry>,
     turn: Option<u64>,
     mark: Mark,
+}
+
+impl Group {
+    /// When its first message may be handed out.
+    fn due(&self) -> Option<i64> {
+        let first = self.messages.front()?;
+        Some(first.due.max(self.mark.rest))
+    }
 }
 
 /// A turn.
@@ -188,6 +200,12 @@ impl Groups {
                 }
                 Outcome::Took
             }
+            Record::Rest {
+                turn,
+                until,
+                attempts,
+                suspects,
+            } => self.rest(at, turn, until, &attempts, &suspects),
             Record::End { turn } => {
                 if !self.turns.contains_key(&turn) {
                     return Outcome::Refused;
@@ -217,6 +235,9 @@ impl Groups {
                 let group = right.group.clone();
                 self.redriving.remove(&group);
                 self.held.remove(&group);
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.mark.rest = 0;
+                }
                 self.end(at, turn, false);
                 Outcome::Took
             }
@@ -275,6 +296,7 @@ impl Groups {
             offset: came.offset,
             size: came.size,
             attempts: 0,
+            suspect: false,
             due,
             at,
         }
@@ -304,10 +326,7 @@ impl Groups {
         let seeker = self.seekers.entry(consumer).or_default();
         seeker.signs += 1;
         let since = seeker.granted.saturating_sub(granted);
-        let before = std::mem::replace(
-            &mut seeker.outstanding,
-            outstanding.saturating_sub(since),
-        );
+        let before = std::mem::replace(&mut seeker.outstanding, outstanding.saturating_sub(since));
         match (before, seeker.outstanding) {
             (0, 1..) => self.queue.push_back(consumer),
             (1.., 0) => self.queue.retain(|queued| *queued != consumer),
@@ -362,6 +381,28 @@ impl Groups {
         Outcome::Took
     }
 
+    fn rest(
+        &mut self,
+        at: i64,
+        turn: u64,
+        until: i64,
+        attempts: &[(u64, u32)],
+        suspects: &[u64],
+    ) -> Outcome {
+        if self.count(turn, attempts) != Outcome::Took {
+            return Outcome::Refused;
+        }
+        let name = self.turns.get(&turn).map(|right| right.group.clone());
+        if let Some(group) = name.and_then(|name| self.groups.get_mut(&name)) {
+            group.mark.rest = until;
+            for entry in group.messages.iter_mut().take(FARTHEST) {
+                entry.suspect = suspects.contains(&entry.number);
+            }
+        }
+        self.end(at, turn, false);
+        Outcome::Took
+    }
+
     /// Ends a turn; what was handed out in it comes again at once.
     fn end(&mut self, at: i64, turn: u64, lost: bool) {
         let Some(right) = self.turns.remove(&turn) else {
@@ -404,6 +445,7 @@ impl Groups {
         }
         if let Some(group) = self.groups.get_mut(name) {
             group.mark.lost = false;
+            group.mark.rest = 0;
             for entry in &mut group.messages {
                 entry.attempts = 0;
             }
@@ -453,7 +495,9 @@ impl Groups {
         redriving.count += 1;
         let entry = self.new_entry(at, 0, &came);
         let group = self.groups.entry(name).or_default();
-        group.messages.insert(index.min(group.messages.len()), entry);
+        group
+            .messages
+            .insert(index.min(group.messages.len()), entry);
         Outcome::Took
     }
 
@@ -471,13 +515,13 @@ impl Groups {
         let stopped = group.turn.is_some()
             || self.held.contains_key(name)
             || self.redriving.contains_key(name);
-        let first = group.messages.front().filter(|_| !stopped);
-        let waits = match first {
-            Some(first) if first.due > at => {
-                self.dues.insert((first.due, name.to_owned()));
+        let due = group.due().filter(|_| !stopped);
+        let waits = match due {
+            Some(due) if due > at => {
+                self.dues.insert((due, name.to_owned()));
                 false
             }
-            first => first.is_some(),
+            due => due.is_some(),
         };
         match (waits, group.mark.place) {
             (true, None) => {
@@ -532,6 +576,7 @@ impl Groups {
             self.out += 1;
             group.turn = Some(turn);
             group.mark.place = None;
+            group.mark.rest = 0;
             let right = Right {
                 group: name,
                 consumer,
@@ -597,9 +642,10 @@ impl Groups {
     }
 
     pub(crate) fn turns(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.turns.iter().map(|(turn, right)| (*turn, right.extends))
+        self.turns
+            .iter()
+            .map(|(turn, right)| (*turn, right.extends))
     }
-
 
     /// Whether a turn of this group should give way.
     pub(crate) fn others_wait(&self, name: &str) -> bool {
@@ -623,6 +669,12 @@ impl Groups {
             })
             .cloned()
             .collect()
+    }
+
+    /// Until when a group rests; 0 where it does not.
+    pub(crate) fn rests(&self, name: &str) -> i64 {
+        let group = self.groups.get(name);
+        group.map_or(0, |group| group.mark.rest)
     }
 
     pub(crate) fn held(&self, name: &str) -> Option<&HeldNote> {
@@ -658,6 +710,11 @@ impl Groups {
     pub(crate) fn delayed_and_oldest(&self, now: i64) -> (u64, Option<i64>) {
         let all = self.groups.values().flat_map(|group| &group.messages);
         let delayed = all.clone().filter(|entry| entry.due > now).count() as u64;
+        let resting = self.groups.values().filter(|group| {
+            let first = group.messages.front();
+            group.mark.rest > now && first.is_some_and(|first| first.due <= now)
+        });
+        let delayed = delayed + resting.count() as u64;
         (delayed, all.map(|entry| entry.at).min())
     }
 
@@ -717,6 +774,7 @@ impl Groups {
                     due: entry.due,
                     at: entry.at,
                     attempts: entry.attempts,
+                    suspect: entry.suspect,
                 };
                 (entry.offset, piece)
             }));
@@ -744,6 +802,9 @@ impl Groups {
                 if let Some(place) = of.place {
                     self.waiting.insert(place, group.clone());
                 }
+                if of.rest > 0 {
+                    self.dues.insert((of.rest, group.clone()));
+                }
                 self.groups.entry(group).or_default().mark = of;
             }
             Piece::Held { group, held } => {
@@ -762,6 +823,7 @@ impl Groups {
                 due,
                 at,
                 attempts,
+                suspect,
             } => {
                 let Some(came) = came else { return };
                 self.stored += 1;
@@ -771,6 +833,7 @@ impl Groups {
                     offset: came.offset,
                     size: came.size,
                     attempts,
+                    suspect,
                     due,
                     at,
                 };

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::connection::Live;
 use super::Fifo;
 use super::consume::Desk;
 use super::record::Record;
-use super::super::connection::Live;
 use crate::error::BrokerError;
 use crate::task;
 
@@ -144,7 +144,8 @@ impl Keeper {
         let due = self.wake_groups().await?;
         let now = Instant::now();
         if now >= self.chores {
-            self.chores = now + (self.fifo.lease / 20).clamp(SHORTEST_PAUSE, Duration::from_secs(1));
+            self.chores =
+                now + (self.fifo.lease / 20).clamp(SHORTEST_PAUSE, Duration::from_secs(1));
             self.give_a_sign(now).await?;
             self.end_what_is_lost(now).await?;
             self.move_groups();
@@ -231,14 +232,23 @@ impl Keeper {
         let (turns, seekers) = (&mut self.turns, &mut self.seekers);
         let (lost, silent) = current.tail.read(|book| {
             let lost = turns.still(book.groups.turns(), now, lease);
-            let others = book.groups.seekers().filter(|(consumer, _)| *consumer != own);
+            let others = book
+                .groups
+                .seekers()
+                .filter(|(consumer, _)| *consumer != own);
             (lost, seekers.still(others, now, silence))
         });
         for (turn, extends) in lost {
-            self.fifo.log.write(Record::Expire { turn, extends }).await?;
+            self.fifo
+                .log
+                .write(Record::Expire { turn, extends })
+                .await?;
         }
         for (consumer, signs) in silent {
-            self.fifo.log.write(Record::Silent { consumer, signs }).await?;
+            self.fifo
+                .log
+                .write(Record::Silent { consumer, signs })
+                .await?;
         }
         Ok(())
     }
@@ -267,7 +277,11 @@ impl Keeper {
     }
 
     fn renew(&mut self) {
-        if self.renewing.as_ref().is_some_and(|task| !task.is_finished()) {
+        if self
+            .renewing
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
             return;
         }
         let fifo = Arc::clone(&self.fifo);
@@ -305,9 +319,18 @@ mod tests {
         let mut seen = Seen::new();
         let (start, span) = (Instant::now(), Duration::from_secs(2));
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(seen.still([(1, 0), (2, 0)].into_iter(), at(0), span).is_empty());
-        assert!(seen.still([(1, 0), (2, 1)].into_iter(), at(1), span).is_empty());
-        assert_eq!(seen.still([(1, 0), (2, 1)].into_iter(), at(2), span), [(1, 0)]);
+        assert!(
+            seen.still([(1, 0), (2, 0)].into_iter(), at(0), span)
+                .is_empty()
+        );
+        assert!(
+            seen.still([(1, 0), (2, 1)].into_iter(), at(1), span)
+                .is_empty()
+        );
+        assert_eq!(
+            seen.still([(1, 0), (2, 1)].into_iter(), at(2), span),
+            [(1, 0)]
+        );
         // It went and came: it begins anew.
         assert_eq!(seen.still([(2, 1)].into_iter(), at(3), span), [(2, 1)]);
         assert!(seen.still([(1, 0)].into_iter(), at(9), span).is_empty());

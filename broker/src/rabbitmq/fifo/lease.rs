@@ -2,15 +2,16 @@
 //! turn is not there any more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 use weir_core::dead_letter::Failure;
 
 use super::super::codec;
+use super::Fifo;
 use super::groups::Groups;
 use super::record::{HeldNote, Outcome, Record};
-use super::Fifo;
 use crate::error::BrokerError;
 use crate::fifo::{MOST_AHEAD, TurnLease, TurnMessage};
 
@@ -20,6 +21,7 @@ enum Ended {
     Over,
     NoMore,
     LetGo,
+    Resting,
     Blocked,
     DeadLettered,
 }
@@ -168,7 +170,11 @@ impl RabbitTurn {
     }
 
     fn numbers(&self) -> Vec<u64> {
-        self.state().batch.iter().map(|(number, _)| *number).collect()
+        self.state()
+            .batch
+            .iter()
+            .map(|(number, _)| *number)
+            .collect()
     }
 }
 
@@ -204,6 +210,31 @@ impl TurnLease for RabbitTurn {
         let attempts = numbers.zip(attempts.iter().copied()).collect();
         let turn = self.turn;
         self.with_turn(Record::Count { turn, attempts }).await
+    }
+
+    async fn rest(
+        &self,
+        delay: Duration,
+        attempts: &[u32],
+        suspects: usize,
+    ) -> Result<(), BrokerError> {
+        let until = self.fifo.due_after(delay);
+        let numbers = self.numbers();
+        let record = Record::Rest {
+            turn: self.turn,
+            until: if numbers.is_empty() { 0 } else { until },
+            attempts: numbers
+                .iter()
+                .copied()
+                .zip(attempts.iter().copied())
+                .collect(),
+            suspects: numbers.iter().copied().take(suspects).collect(),
+        };
+        let group = self.group.clone();
+        self.end_with(Ended::Resting, record, move |groups| {
+            groups.rests(&group) > 0
+        })
+        .await
     }
 
     async fn dead_letter(&self, failure: &Failure) -> Result<(), BrokerError> {

@@ -175,9 +175,7 @@ impl Log {
     /// The log as it is now, whoever wrote to it.
     pub(crate) async fn look<T>(&self, read: impl FnOnce(&Book) -> T) -> Result<T, BrokerError> {
         self.write(Record::Look {}).await?;
-        let current = self
-            .current()
-            .ok_or_else(|| self.told(Failure::Missing))?;
+        let current = self.current().ok_or_else(|| self.told(Failure::Missing))?;
         Ok(current.tail.read(read))
     }
 
@@ -195,7 +193,9 @@ impl Log {
             .collect();
         if missing.is_empty() {
             let found = known.into_iter();
-            return Ok(found.filter_map(|(entry, raw)| Some((entry, raw?))).collect());
+            return Ok(found
+                .filter_map(|(entry, raw)| Some((entry, raw?)))
+                .collect());
         }
         missing.sort_unstable();
         let live = self.connection.live()?;
@@ -317,9 +317,14 @@ impl Log {
         for some in messages.chunks(READ_AT_ONCE) {
             let mut offsets: Vec<u64> = some.iter().map(|(offset, _)| *offset).collect();
             offsets.sort_unstable();
-            let read = fetch(live, &self.names.log(from.number), &offsets, self.clock.now())
-                .await
-                .map_err(|failure| self.told(failure))?;
+            let read = fetch(
+                live,
+                &self.names.log(from.number),
+                &offsets,
+                self.clock.now(),
+            )
+            .await
+            .map_err(|failure| self.told(failure))?;
             let read: std::collections::HashMap<u64, Raw> = read.into_iter().collect();
             let mut parts = Vec::with_capacity(some.len());
             for (offset, piece) in some {
@@ -359,7 +364,11 @@ impl Log {
 
     /// Deletes a log that is not used any more.
     pub(crate) async fn delete(&self, number: u64) -> Result<(), BrokerError> {
-        if self.control.read(|control| control.log).is_none_or(|used| number >= used) {
+        if self
+            .control
+            .read(|control| control.log)
+            .is_none_or(|used| number >= used)
+        {
             return Ok(());
         }
         let live = self.connection.live()?;

@@ -9,7 +9,7 @@ use super::super::codec;
 use super::Fifo;
 use super::record::{Outcome, Record};
 use crate::error::BrokerError;
-use crate::fifo::{Hold, HeldGroup, MOST_AHEAD};
+use crate::fifo::{HeldGroup, Hold, MOST_AHEAD};
 
 /// How long is waited for a turn of the group to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -164,9 +164,10 @@ impl Fifo {
         after: Option<u64>,
     ) -> Result<(Vec<(u64, DeadLetter)>, Option<u64>), BrokerError> {
         let page = self.shared.dead_letters(after, LETTERS_AT_ONCE).await?;
-        let of_group = page.items.into_iter().filter(|stored| {
-            stored.letter.message.group.as_deref().unwrap_or_default() == group
-        });
+        let of_group = page
+            .items
+            .into_iter()
+            .filter(|stored| stored.letter.message.group.as_deref().unwrap_or_default() == group);
         let letters = of_group.map(|stored| (stored.position, stored.letter));
         Ok((letters.collect(), page.next))
     }

@@ -72,6 +72,14 @@ pub(crate) enum Record {
         letter: Option<u64>,
         held: HeldNote,
     },
+    /// The turn is over, the messages have so many attempts, and the group rests until then, milliseconds since
+    /// 1970. Of its first messages only these are suspect.
+    Rest {
+        turn: u64,
+        until: i64,
+        attempts: Vec<(u64, u32)>,
+        suspects: Vec<u64>,
+    },
     /// The turn is over.
     End { turn: u64 },
     /// Nothing was heard of the holder of a turn since it was extended for the time of this number.
@@ -137,6 +145,7 @@ pub(crate) enum Piece {
         due: i64,
         at: i64,
         attempts: u32,
+        suspect: bool,
     },
 }
 

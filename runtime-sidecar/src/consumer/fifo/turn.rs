@@ -13,7 +13,7 @@ use weir_broker::fifo::{Turn, TurnLease, TurnMessage};
 use weir_core::config::WhenExhausted;
 use weir_core::dead_letter::Failure;
 use weir_core::decide::{Attempt, Outcome};
-use weir_core::fifo::{Before, Conduct, Then, after};
+use weir_core::fifo::{Before, Conduct, Pause, Then, after, pause};
 
 use super::{Ask, Done, Go};
 use crate::consumer::delivery::{count_retries, dead_letters, state, tell_given_up, tell_lost};
@@ -91,7 +91,10 @@ enum Next {
 
 impl Held {
     fn receive(&mut self, messages: Vec<TurnMessage>) {
-        self.conduct = Conduct::of(messages.iter().map(|held| held.attempts));
+        let failed = messages
+            .iter()
+            .map(|held| held.attempts > 0 || held.suspect);
+        self.conduct = Conduct::of(failed);
         let counted = messages
             .into_iter()
             .map(|held| (held, InFlight::new(&self.shared)));
@@ -268,10 +271,18 @@ impl Held {
                 suspects,
             } => {
                 self.conduct.suspect(suspects);
-                if let Some(attempts) = attempts {
-                    self.count(context, attempts, hold).await?;
+                match pause(delay) {
+                    Pause::Rest(delay) => {
+                        self.rest(context, attempts, delay, hold).await?;
+                        Ok(Next::Over)
+                    }
+                    Pause::InPlace(delay) => {
+                        if let Some(attempts) = attempts {
+                            self.count(context, attempts, hold).await?;
+                        }
+                        Ok(Next::After(delay))
+                    }
                 }
-                Ok(Next::After(delay))
             }
             Then::GiveUp(failure) => self.give_up(context, failure, hold).await,
             Then::LetGo { retry_after } => {
@@ -320,6 +331,29 @@ impl Held {
         context.shared.metrics.processed(Processed::Retried);
         if let Some((first, _)) = self.messages.front_mut() {
             first.attempts = attempts;
+        }
+        Ok(())
+    }
+
+    /// Ends the turn until the next attempt.
+    async fn rest(
+        &mut self,
+        context: &Context,
+        attempts: Option<u32>,
+        delay: Duration,
+        hold: &mut Hold<'_>,
+    ) -> Result<(), Lost> {
+        // The slot is free for others while this is made durable.
+        self.tell();
+        let (lease, counted, suspects) = (
+            &self.lease,
+            Vec::from_iter(attempts),
+            self.conduct.suspects(),
+        );
+        let rested = hold.insist(|| lease.rest(delay, &counted, suspects));
+        count_retries(context, rested.await?);
+        if attempts.is_some() {
+            context.shared.metrics.processed(Processed::Retried);
         }
         Ok(())
     }

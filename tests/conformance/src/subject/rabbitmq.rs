@@ -16,10 +16,13 @@ use crate::proxy::Proxy;
 use crate::server;
 use crate::server::rabbitmq::{Server, request};
 
+/// Logs of FIFO queues are renewed all the time.
+const LOG_BYTES: u64 = 16 * 1024;
+
 /// What RabbitMQ does not have, with the reason.
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
-        Feature::TurnsApart => Some("a message and the turn of its group are one record"),
+        Feature::TurnsApart => Some("what happens to a group and to its turn is one record"),
         Feature::ForbidDeadLetters => Some("a stream cannot be made to refuse"),
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
@@ -85,7 +88,8 @@ impl RabbitMq {
     async fn open(bus: &BusConfig) -> Arc<dyn Transport> {
         let transport = RabbitTransport::connect(bus, Arc::new(SystemClock))
             .await
-            .unwrap();
+            .unwrap()
+            .with_logs_of(LOG_BYTES);
         transport.connected().wait_for(|up| *up).await.unwrap();
         Arc::new(transport)
     }

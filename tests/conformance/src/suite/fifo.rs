@@ -7,6 +7,7 @@ pub mod hold;
 pub mod lease;
 pub mod ledger;
 pub mod order;
+pub mod rest;
 pub mod topology;
 
 use std::sync::Arc;

@@ -176,6 +176,30 @@ fn a_delay_holds_its_group_and_no_slot() {
 }
 
 #[test]
+fn a_group_that_rests_gets_no_turn_before_its_time_and_keeps_what_was_noted() {
+    let mut groups = groups(1);
+    store(&mut groups, 1, "a", 0);
+    store(&mut groups, 1, "a", 0);
+    want(&mut groups, CONSUMER, 5);
+    let turn = turn_of(&groups, "a").unwrap();
+    let rest = Record::Rest {
+        turn,
+        until: 100,
+        attempts: vec![(0, 3)],
+        suspects: vec![0],
+    };
+    assert_eq!(groups.take(1, rest.clone(), None), Outcome::Took);
+    assert_eq!(groups.take(1, rest, None), Outcome::Refused);
+    store(&mut groups, 99, "a", 0);
+    assert_eq!((groups.counts(), groups.rests("a")), ((0, 0, 0), 100));
+    assert_eq!(groups.delayed_and_oldest(99).0, 1);
+    groups.take(100, Record::Look {}, None);
+    assert!(turn_of(&groups, "a").is_some());
+    let first = groups.first("a", 100, 1)[0];
+    assert_eq!((first.attempts, first.suspect), (3, true));
+}
+
+#[test]
 fn identities_are_known_for_their_window_and_capacity_is_a_bound() {
     let mut groups = groups(1);
     let once = |groups: &mut Groups, at: i64, offset: u64| {
@@ -288,7 +312,7 @@ fn copied(groups: &Groups) -> Groups {
 }
 
 fn any_record() -> impl Strategy<Value = (u8, u64, u8)> {
-    (0u8..14, 0u64..40, 0u8..4)
+    (0u8..15, 0u64..40, 0u8..4)
 }
 
 proptest! {
@@ -323,6 +347,12 @@ proptest! {
                 10 => Record::Release { group },
                 11 => Record::Claim { group, consumer },
                 12 => Record::Gone { consumer },
+                13 => Record::Rest {
+                    turn,
+                    until: at + 9,
+                    attempts: vec![(number, 2)],
+                    suspects: messages,
+                },
                 _ => Record::Moved { turn, messages },
             };
             groups.take(at, record, None);
@@ -338,7 +368,7 @@ proptest! {
             for (name, group) in &groups.groups {
                 let numbers: Vec<u64> = group.messages.iter().map(|entry| entry.number).collect();
                 prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
-                let ready = group.messages.front().is_some_and(|first| first.due <= at);
+                let ready = group.due().is_some_and(|due| due <= at);
                 let waits = ready && group.turn.is_none() && !groups.held.contains_key(name);
                 prop_assert_eq!(group.mark.place.is_some(), waits, "group {}", name);
             }

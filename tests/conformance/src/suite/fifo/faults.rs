@@ -28,7 +28,9 @@ pub async fn fifo_a_dead_letter_is_single_after_a_crash_between(mut ground: Grou
     let doomed = Queue::of(transport.queue(&ground.spec));
     let mut turns = doomed.turns(1).await;
     let turn = next(&mut turns).await;
-    proxy.set(Mode::CutBefore(ground.subject.cut_at(Step::RemoveDeadLettered)));
+    proxy.set(Mode::CutBefore(
+        ground.subject.cut_at(Step::RemoveDeadLettered),
+    ));
     turn.lease.dead_letter(&failure(3)).await.unwrap_err();
     proxy.was_cut().await;
     let mut turns = here.turns(1).await;
