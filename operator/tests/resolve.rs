@@ -374,18 +374,15 @@ fn a_group_by_that_cannot_be_used_is_refused_before_it_refuses_messages() {
 }
 
 #[test]
-fn an_ordered_queue_never_runs_on_a_broker_that_keeps_no_order() {
-    rejected(
-        &fifo(json!({ "bus": "rabbit" })),
-        Reason::Unsupported,
-        "keeps no order within groups; name a MessageBus with spec.nats",
-    );
-    assert!(
-        decide(&queue(
-            json!({ "bus": "rabbit", "to": { "url": "http://a" } })
-        ))
-        .is_ok()
-    );
+fn an_ordered_queue_runs_on_rabbitmq_and_remembers_identities_without_a_state() {
+    for deduplicate in [json!(null), json!({ "by": "ContentHash" })] {
+        let mut spec = json!({ "bus": "rabbit", "whenExhausted": "BlockGroup" });
+        if !deduplicate.is_null() {
+            spec["deduplicate"] = deduplicate;
+        }
+        let plan = decide(&fifo(spec)).unwrap();
+        assert!(plan.topology[0].config.fifo.is_some());
+    }
 }
 
 #[test]

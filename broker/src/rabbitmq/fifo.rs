@@ -205,7 +205,7 @@ impl Fifo {
         let live = self.shared.connection.live()?;
         let in_flight = out.min(stored);
         Ok(Depth {
-            ready: stored.saturating_sub(in_flight).saturating_sub(delayed),
+            ready: stored - in_flight,
             in_flight,
             delayed,
             dead: self.shared.dead(&live).await?,
