@@ -101,12 +101,7 @@ pub async fn accepted_is_handled_or_dead_under_kills(mut ground: Ground) {
 
 /// Works until everything was published and the queue holds nothing any more. What a killed server forgot
 /// comes again meanwhile, and is handled again.
-async fn work(
-    ground: &Ground,
-    ledger: &Mutex<Ledger>,
-    until: Instant,
-    mut random: fastrand::Rng,
-) {
+async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant, mut random: fastrand::Rng) {
     let queue = ground.another().await;
     let mut consumer = persist(|| queue.consume()).await;
     consumer.want(12);
