@@ -307,8 +307,19 @@ impl Live {
         };
         match self.within_for(patience, operation, work).await? {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(Failure::Missing),
+            Confirmation::Ack(Some(_)) => Err(self.returned(queue).await),
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(Failure::Full),
+        }
+    }
+
+    /// Why a message to `queue` came back. A broker that has just started finds a queue a moment after it
+    /// listens: what is not there now may be there.
+    async fn returned(&self, queue: &str) -> Failure {
+        match self.ready(queue).await {
+            Ok(_) => self
+                .unreachable(format!("queue {queue} is only just there"))
+                .into(),
+            Err(failure) => failure,
         }
     }
 
