@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use weir_broker::{
-    BrokerError, Consumer, Depth, Page, Permit, Publication, Published, Record, RecordName,
-    StoredDeadLetter, StoredMessage, WorkQueue,
+    BrokerError, Consumer, Depth, FifoQueue, Page, Permit, Publication, Published, Record,
+    RecordName, StoredDeadLetter, StoredMessage, WorkQueue,
 };
 use weir_core::dead_letter::DeadLetter;
 
@@ -67,6 +67,10 @@ impl Fragile {
 impl WorkQueue for Fragile {
     async fn publish(&self, publication: Publication) -> Result<Published, BrokerError> {
         self.change(self.inner.publish(publication)).await
+    }
+
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        self.inner.fifo()
     }
 
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {

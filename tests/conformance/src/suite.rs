@@ -21,6 +21,7 @@ use self::fifo::{
     lease as fifo_lease, ledger as fifo_ledger, order as fifo_order, rest as fifo_rest,
     topology as fifo_topology,
 };
+use self::redrive::many as redrive_many;
 use crate::ground::Ground;
 use crate::subject::Feature;
 
@@ -90,7 +91,8 @@ guarantees! {
     reading::pages_hold_every_dead_letter_once;
     redrive::records_change_one_at_a_time [Records];
     redrive::a_redrive_killed_at_any_point_loses_and_doubles_nothing [Records];
-    redrive::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive_many::many_letters_are_redriven_in_order_over_two_kills [Records];
+    redrive_many::fifo_letters_of_a_group_are_redriven_in_order_over_two_kills [Records];
     redrive::ids_stay_and_the_window_of_the_intake_is_bypassed [Records];
     redrive::a_letter_that_dies_again_is_not_redriven_again [Records];
     redrive::only_what_is_asked_for_is_moved [Records];

@@ -130,6 +130,8 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
         )
     };
 
+    // In a queue that keeps order the groups rest between attempts: half of this at least, which is a second.
+    let pause = if settings.groups > 0 { 2 } else { 1 };
     let intake_port = free_port();
     let handler = workspace_binary("chaos-handler");
     let (mut sidecars, mut handlers, mut handler_ports) = (Vec::new(), Vec::new(), Vec::new());
@@ -158,9 +160,9 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
                 batch_window_seconds: 0,
                 retry: RetryConfig {
                     max_attempts: settings.max_attempts,
-                    initial_seconds: 1,
+                    initial_seconds: pause,
                     multiplier: 1,
-                    max_seconds: 1,
+                    max_seconds: pause,
                     max_age_seconds: 86_400,
                     permanent_statuses: vec![400],
                 },
