@@ -17,7 +17,9 @@
 //!
 //! Why no group is forgotten: that a group waits for a turn is not stored, it follows from its messages. Leases:
 //! every process that consumes watches all turns by its own steady clock, from when it read them; one that is
-//! not extended for `lease_seconds` gets a record that ends it, unless it is extended before that record.
+//! not extended for `lease_seconds` gets a record that ends it, unless it is extended before that record. A consumer
+//! that waits for turns and is not connected any more is found sooner, by a queue that is exclusive to its
+//! connection ([`keep`]); a turn that it was given and did not begin goes to others then.
 //!
 //! The log only grows, so when most of it is of messages that are gone, what is left is copied into the next
 //! stream and the old one is deleted ([`log`]).

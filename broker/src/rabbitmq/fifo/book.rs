@@ -60,7 +60,7 @@ impl Book {
 
     /// Whether most of the log is of messages that are gone: it has `log_bytes`, and twice what is stored.
     pub(crate) fn is_worn(&self, log_bytes: u64) -> bool {
-        self.is_open() && self.written > log_bytes + 2 * self.groups.stored().1
+        self.is_open() && self.written > log_bytes.saturating_add(2 * self.groups.stored().1)
     }
 
     /// The messages that are at hand; `None` for those that must be read.

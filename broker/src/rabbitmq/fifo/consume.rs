@@ -237,7 +237,7 @@ impl Drop for RabbitTurns {
                 fifo.log.write(Record::End { turn }).await?;
                 next = turn + 1;
             }
-            Ok::<_, BrokerError>(())
+            fifo.log.forget(consumer).await
         };
         task::start(tokio::time::timeout(FAREWELL, farewell)).detach();
     }

@@ -641,6 +641,15 @@ impl Groups {
             .map(|(consumer, seeker)| (*consumer, seeker.signs))
     }
 
+    /// Turns of a consumer of which nothing was heard yet.
+    pub(crate) fn not_begun(&self, consumer: u64) -> Vec<u64> {
+        let turns = self.turns.iter();
+        turns
+            .filter(|(_, right)| right.consumer == consumer && right.extends == 0 && !right.inner)
+            .map(|(turn, _)| *turn)
+            .collect()
+    }
+
     pub(crate) fn turns(&self) -> impl Iterator<Item = (u64, u64)> {
         self.turns
             .iter()

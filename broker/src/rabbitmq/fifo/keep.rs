@@ -6,13 +6,15 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::connection::Live;
+use super::super::connection::{Failure, Live};
 use super::Fifo;
 use super::consume::Desk;
-use super::record::Record;
+use super::record::{Outcome, Record};
 use crate::error::BrokerError;
 use crate::task;
 
@@ -22,8 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const JITTER_MILLIS: u64 = 15;
 /// A consumer is not taken for gone before this.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
-/// A log that is not used any more is left to those who still read it for so long.
-const KEPT: Duration = Duration::from_secs(10);
+/// How often it is looked whether another consumer is connected.
+const PROBE: Duration = Duration::from_millis(700);
 
 /// Since when something is as it is, by the steady clock of this process.
 struct Seen<K> {
@@ -70,7 +72,8 @@ struct Keeper {
     chores: Instant,
     sign: Instant,
     moving: Option<AbortOnDropHandle<()>>,
-    renewing: Option<AbortOnDropHandle<()>>,
+    /// When it is looked next whether another consumer is connected.
+    probe: Instant,
 }
 
 /// Keeps a consumer until it is dropped.
@@ -86,7 +89,7 @@ pub(super) async fn keep(fifo: Arc<Fifo>, consumer: u64, desk: Arc<Desk>) {
         chores: now,
         sign: now,
         moving: None,
-        renewing: None,
+        probe: now,
     };
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -138,7 +141,8 @@ impl Keeper {
             // What happened meanwhile is not read yet: nobody is late before it is.
             self.fifo.log.write(Record::Look {}).await?;
             (self.turns, self.seekers) = (Seen::new(), Seen::new());
-            self.live = Some(live);
+            self.show(&live).await?;
+            self.live = Some(Arc::clone(&live));
         }
         self.say_what_is_wanted().await?;
         let due = self.wake_groups().await?;
@@ -148,8 +152,12 @@ impl Keeper {
                 now + (self.fifo.lease / 20).clamp(SHORTEST_PAUSE, Duration::from_secs(1));
             self.give_a_sign(now).await?;
             self.end_what_is_lost(now).await?;
+            if now >= self.probe {
+                self.probe = now + PROBE;
+                self.probe_another(&live).await?;
+            }
             self.move_groups();
-            self.renew();
+            self.fifo.log.renew_beside(self.fifo.shared.log_bytes);
         }
         Ok(due.map_or(self.chores, |due| due.min(self.chores)))
     }
@@ -253,6 +261,58 @@ impl Keeper {
         Ok(())
     }
 
+    /// Holds a queue that goes with the connection, so that others see when this is not there any more.
+    async fn show(&self, live: &Live) -> Result<(), BrokerError> {
+        let told = |failure: Failure| failure.told(&self.fifo.shared.names.shown());
+        let channel = live.asking_channel().await.map_err(told)?;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let name = self.fifo.shared.names.consumer(self.consumer);
+        let declared = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+        live.within("declare queue", declared)
+            .await
+            .map(drop)
+            .map_err(told)
+    }
+
+    /// Looks whether another consumer that waits for turns is connected. One that is not gets no more, and those
+    /// that it has not begun go to others. Should it be wrong, it says what it wants again.
+    async fn probe_another(&self, live: &Live) -> Result<(), BrokerError> {
+        let Some(current) = self.fifo.log.current() else {
+            return Ok(());
+        };
+        let all: Vec<(u64, u64)> = current.tail.read(|book| book.groups.seekers().collect());
+        let others: Vec<_> = all
+            .into_iter()
+            .filter(|(consumer, _)| *consumer != self.consumer)
+            .collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let (consumer, signs) = others[fastrand::usize(..others.len())];
+        if !matches!(
+            live.ready(&self.fifo.shared.names.consumer(consumer)).await,
+            Err(Failure::Missing)
+        ) {
+            return Ok(());
+        }
+        let lost = Record::Silent { consumer, signs };
+        if self.fifo.log.write(lost).await? != Outcome::Took {
+            return Ok(());
+        }
+        let idle = current.tail.read(|book| book.groups.not_begun(consumer));
+        for turn in idle {
+            let extends = 0;
+            self.fifo
+                .log
+                .write(Record::Expire { turn, extends })
+                .await?;
+        }
+        Ok(())
+    }
+
     fn move_groups(&mut self) {
         if self.moving.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -272,39 +332,6 @@ impl Keeper {
                     tracing::debug!(%error, group, "a dead-lettered group is moved later");
                     return;
                 }
-            }
-        }));
-    }
-
-    fn renew(&mut self) {
-        if self
-            .renewing
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
-            return;
-        }
-        let fifo = Arc::clone(&self.fifo);
-        let log_bytes = fifo.shared.log_bytes;
-        let needed = fifo.log.current().is_some_and(|current| {
-            current
-                .tail
-                .read(|book| book.is_worn(log_bytes) || book.is_sealed())
-        });
-        if !needed {
-            return;
-        }
-        self.renewing = Some(task::start(async move {
-            match fifo.log.renew(log_bytes).await {
-                Ok(Some(old)) => {
-                    tokio::time::sleep(KEPT).await;
-                    if let Err(error) = fifo.log.delete(old).await {
-                        // Whoever makes the topology finds it.
-                        tracing::debug!(%error, old, "an old log is kept for now");
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "the log is renewed later"),
             }
         }));
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lapin::options::QueueDeleteOptions;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use weir_core::message::Message;
 
 use super::super::apply::declare;
@@ -24,11 +25,16 @@ use super::groups::Entry;
 use super::record::{self, Outcome, Piece, Record, Stamped};
 use crate::clock::Clock;
 use crate::error::BrokerError;
+use crate::task;
 
 /// How long a writer waits for the next log before it asks again which one is in use.
 const LOOK: Duration = Duration::from_millis(200);
-/// After this another process copies a closed log.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After this, and the time to copy what is stored, another process copies a closed log.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes that are copied in a second, at least.
+const COPIED_IN_A_SECOND: u64 = 8 * 1024 * 1024;
+/// A log that is not used any more is left to those who still read it for so long.
+const KEPT: Duration = Duration::from_secs(10);
 /// Parts of a copy that are written at once.
 const COPIED_AT_ONCE: usize = 64;
 /// Messages that are read at once for a copy.
@@ -51,6 +57,7 @@ pub(crate) struct Log {
     current: Mutex<Option<Current>>,
     /// A closed log, and since when it was seen to be closed.
     closed: Mutex<Option<(u64, Instant)>>,
+    renewing: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Log {
@@ -69,6 +76,7 @@ impl Log {
             control,
             current: Mutex::new(None),
             closed: Mutex::new(None),
+            renewing: Mutex::new(None),
         }
     }
 
@@ -165,6 +173,10 @@ impl Log {
                     .await
                     .map_err(|failure| self.told(failure))?;
             }
+            if !missing {
+                // Whoever closed it may have died.
+                self.renew(u64::MAX).await?;
+            }
             let mut changes = self.control.changes();
             if self.control.read(|control| control.log) == Some(current.number) {
                 drop(tokio::time::timeout(LOOK, changes.next()).await);
@@ -248,19 +260,48 @@ impl Log {
             .map_err(|failure| self.told(failure))
     }
 
+    /// Goes on to the next log, where that is needed, whoever lives on here.
+    pub(crate) fn renew_beside(self: &Arc<Self>, log_bytes: u64) {
+        let needed = self.current().is_some_and(|current| {
+            current
+                .tail
+                .read(|book| book.is_worn(log_bytes) || book.is_sealed())
+        });
+        let mut renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !needed || renewing.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let log = Arc::clone(self);
+        *renewing = Some(task::start(async move {
+            match log.renew(log_bytes).await {
+                Ok(Some(old)) => {
+                    tokio::time::sleep(KEPT).await;
+                    if let Err(error) = log.delete(old).await {
+                        // Whoever makes the topology finds it.
+                        tracing::debug!(%error, old, "an old log is kept for now");
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the log is renewed later"),
+            }
+        }));
+    }
+
     /// Goes on to the next log where this one is worn, or closed by somebody who did not go on. Answers the
     /// number of the log that is not used any more.
     pub(crate) async fn renew(&self, log_bytes: u64) -> Result<Option<u64>, BrokerError> {
         let live = self.connection.live()?;
         let current = self.ready(&live).await?;
-        let (worn, sealed) = current
-            .tail
-            .read(|book| (book.is_worn(log_bytes), book.is_sealed()));
+        let (worn, sealed, stored) = current.tail.read(|book| {
+            let (_, stored) = book.groups.stored();
+            (book.is_worn(log_bytes), book.is_sealed(), stored)
+        });
         if sealed {
             let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             match *closed {
                 Some((number, since)) if number == current.number => {
-                    if since.elapsed() < PATIENCE {
+                    let copying = Duration::from_secs(stored / COPIED_IN_A_SECOND);
+                    if since.elapsed() < PATIENCE + copying {
                         return Ok(None);
                     }
                     *closed = Some((number, Instant::now()));
@@ -362,6 +403,11 @@ impl Log {
         }
     }
 
+    /// Deletes the queue that shows that a consumer is there.
+    pub(crate) async fn forget(&self, consumer: u64) -> Result<(), BrokerError> {
+        self.delete_queue(&self.names.consumer(consumer)).await
+    }
+
     /// Deletes a log that is not used any more.
     pub(crate) async fn delete(&self, number: u64) -> Result<(), BrokerError> {
         if self
@@ -371,13 +417,16 @@ impl Log {
         {
             return Ok(());
         }
+        self.delete_queue(&self.names.log(number)).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), BrokerError> {
         let live = self.connection.live()?;
         let channel = live
             .asking_channel()
             .await
             .map_err(|failure| self.told(failure))?;
-        let name = self.names.log(number);
-        let deleted = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
+        let deleted = channel.queue_delete(name.into(), QueueDeleteOptions::default());
         match live.within("delete queue", deleted).await {
             Ok(_) | Err(Failure::Missing) => Ok(()),
             Err(failure) => Err(self.told(failure)),

@@ -17,7 +17,7 @@ use crate::server;
 use crate::server::rabbitmq::{Server, request};
 
 /// Logs of FIFO queues are renewed all the time.
-const LOG_BYTES: u64 = 16 * 1024;
+const LOG_BYTES: u64 = 64 * 1024;
 
 /// What RabbitMQ does not have, with the reason.
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
