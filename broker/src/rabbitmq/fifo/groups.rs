@@ -114,7 +114,7 @@ pub(crate) struct Base {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Groups {
     pub(crate) base: Base,
-    groups: HashMap<String, Group>,
+    by_name: HashMap<String, Group>,
     /// Groups that could have a turn, in the order in which they began to wait.
     waiting: BTreeMap<u64, String>,
     /// Groups whose first message has its time ahead.
@@ -235,7 +235,7 @@ impl Groups {
                 let group = right.group.clone();
                 self.redriving.remove(&group);
                 self.held.remove(&group);
-                if let Some(group) = self.groups.get_mut(&group) {
+                if let Some(group) = self.by_name.get_mut(&group) {
                     group.mark.rest = 0;
                 }
                 self.end(at, turn, false);
@@ -280,7 +280,7 @@ impl Groups {
             self.know(identity, came.id.clone(), at.saturating_add(window));
         }
         let entry = self.new_entry(at, due, &came);
-        let group = self.groups.entry(came.group.clone()).or_default();
+        let group = self.by_name.entry(came.group.clone()).or_default();
         group.messages.push_back(entry);
         self.settle(at, &came.group);
         Outcome::Took
@@ -345,7 +345,7 @@ impl Groups {
 
     /// Removes messages from near the front of a group.
     fn remove(&mut self, at: i64, name: &str, messages: &[u64]) -> Outcome {
-        let Some(group) = self.groups.get_mut(name) else {
+        let Some(group) = self.by_name.get_mut(name) else {
             return Outcome::Refused;
         };
         let mut removed = false;
@@ -373,7 +373,7 @@ impl Groups {
             return Outcome::Refused;
         };
         right.begun.clear();
-        if let Some(group) = self.groups.get_mut(&right.group) {
+        if let Some(group) = self.by_name.get_mut(&right.group) {
             for (number, attempts) in attempts {
                 set_attempts(group, *number, |_| *attempts);
             }
@@ -393,7 +393,7 @@ impl Groups {
             return Outcome::Refused;
         }
         let name = self.turns.get(&turn).map(|right| right.group.clone());
-        if let Some(group) = name.and_then(|name| self.groups.get_mut(&name)) {
+        if let Some(group) = name.and_then(|name| self.by_name.get_mut(&name)) {
             group.mark.rest = until;
             for entry in group.messages.iter_mut().take(FARTHEST) {
                 entry.suspect = suspects.contains(&entry.number);
@@ -411,7 +411,7 @@ impl Groups {
         if !right.inner {
             self.out -= 1;
         }
-        if let Some(group) = self.groups.get_mut(&right.group) {
+        if let Some(group) = self.by_name.get_mut(&right.group) {
             group.turn = None;
             group.mark.lost = lost;
             if lost {
@@ -443,7 +443,7 @@ impl Groups {
         if held.is_none() && !redriving {
             return Outcome::Refused;
         }
-        if let Some(group) = self.groups.get_mut(name) {
+        if let Some(group) = self.by_name.get_mut(name) {
             group.mark.lost = false;
             group.mark.rest = 0;
             for entry in &mut group.messages {
@@ -455,13 +455,13 @@ impl Groups {
     }
 
     fn is_in_inner_turn(&self, name: &str) -> bool {
-        let turn = self.groups.get(name).and_then(|group| group.turn);
+        let turn = self.by_name.get(name).and_then(|group| group.turn);
         turn.and_then(|turn| self.turns.get(&turn))
             .is_some_and(|right| right.inner)
     }
 
     fn inner_turn(&mut self, name: &str, consumer: u64) -> Outcome {
-        let group = self.groups.entry(name.to_owned()).or_default();
+        let group = self.by_name.entry(name.to_owned()).or_default();
         if group.turn.is_some() {
             return Outcome::Busy;
         }
@@ -494,7 +494,7 @@ impl Groups {
         let index = redriving.count;
         redriving.count += 1;
         let entry = self.new_entry(at, 0, &came);
-        let group = self.groups.entry(name).or_default();
+        let group = self.by_name.entry(name).or_default();
         group
             .messages
             .insert(index.min(group.messages.len()), entry);
@@ -502,14 +502,14 @@ impl Groups {
     }
 
     fn is_empty(&self, name: &str) -> bool {
-        self.groups
+        self.by_name
             .get(name)
             .is_none_or(|group| group.messages.is_empty())
     }
 
     /// Puts a group where it belongs: among those that wait for a turn or for their time, or nowhere.
     fn settle(&mut self, at: i64, name: &str) {
-        let Some(group) = self.groups.get_mut(name) else {
+        let Some(group) = self.by_name.get_mut(name) else {
             return;
         };
         let stopped = group.turn.is_some()
@@ -537,7 +537,7 @@ impl Groups {
             _ => {}
         }
         if group.messages.is_empty() && group.turn.is_none() {
-            self.groups.remove(name);
+            self.by_name.remove(name);
         }
     }
 
@@ -568,7 +568,7 @@ impl Groups {
             if seeker.outstanding > 0 {
                 self.queue.push_back(consumer);
             }
-            let Some(group) = self.groups.get_mut(&name) else {
+            let Some(group) = self.by_name.get_mut(&name) else {
                 continue;
             };
             let turn = self.base.next_turn;
@@ -599,7 +599,7 @@ fn set_attempts(group: &mut Group, number: u64, to: impl FnOnce(u32) -> u32) {
 impl Groups {
     /// The first messages of a group that are due by `now`, at most `most`.
     pub(crate) fn first(&self, name: &str, now: i64, most: usize) -> Vec<Entry> {
-        let group = self.groups.get(name);
+        let group = self.by_name.get(name);
         let entries = group.into_iter().flat_map(|group| &group.messages);
         let due = entries.take_while(|entry| entry.due <= now);
         due.take(most).copied().collect()
@@ -607,7 +607,7 @@ impl Groups {
 
     /// Messages by their numbers, near the front of a group.
     pub(crate) fn find(&self, name: &str, numbers: &[u64]) -> Vec<Entry> {
-        let group = self.groups.get(name);
+        let group = self.by_name.get(name);
         let entries = group.into_iter().flat_map(|group| &group.messages);
         let near = entries.take(FARTHEST);
         near.filter(|entry| numbers.contains(&entry.number))
@@ -672,7 +672,7 @@ impl Groups {
         dead.map(|(name, _)| name)
             .filter(|name| !self.redriving.contains_key(*name))
             .filter(|name| {
-                self.groups
+                self.by_name
                     .get(*name)
                     .is_some_and(|group| group.turn.is_none() && !group.messages.is_empty())
             })
@@ -682,7 +682,7 @@ impl Groups {
 
     /// Until when a group rests; 0 where it does not.
     pub(crate) fn rests(&self, name: &str) -> i64 {
-        let group = self.groups.get(name);
+        let group = self.by_name.get(name);
         group.map_or(0, |group| group.mark.rest)
     }
 
@@ -717,9 +717,9 @@ impl Groups {
 
     /// Messages that are not due, and when the oldest was stored.
     pub(crate) fn delayed_and_oldest(&self, now: i64) -> (u64, Option<i64>) {
-        let all = self.groups.values().flat_map(|group| &group.messages);
+        let all = self.by_name.values().flat_map(|group| &group.messages);
         let delayed = all.clone().filter(|entry| entry.due > now).count() as u64;
-        let resting = self.groups.values().filter(|group| {
+        let resting = self.by_name.values().filter(|group| {
             let first = group.messages.front();
             group.mark.rest > now && first.is_some_and(|first| first.due <= now)
         });
@@ -730,7 +730,7 @@ impl Groups {
     /// Messages of all groups after a number, in the order of their numbers.
     pub(crate) fn page(&self, after: Option<u64>, most: usize) -> Vec<Entry> {
         let from = after.map_or(0, |number| number + 1);
-        let all = self.groups.values().flat_map(|group| &group.messages);
+        let all = self.by_name.values().flat_map(|group| &group.messages);
         let mut page: Vec<Entry> = all.filter(|entry| entry.number >= from).copied().collect();
         page.sort_unstable_by_key(|entry| entry.number);
         page.truncate(most);
@@ -772,7 +772,7 @@ impl Groups {
             until: *until,
         }));
         let mut messages = Vec::new();
-        for (name, group) in &self.groups {
+        for (name, group) in &self.by_name {
             pieces.push(Piece::Group {
                 group: name.clone(),
                 of: group.mark,
@@ -797,7 +797,7 @@ impl Groups {
             Piece::Base(base) => self.base = base,
             Piece::Turn { turn, of } => {
                 self.out += u64::from(!of.inner);
-                let group = self.groups.entry(of.group.clone()).or_default();
+                let group = self.by_name.entry(of.group.clone()).or_default();
                 group.turn = Some(turn);
                 self.turns.insert(turn, of);
             }
@@ -814,7 +814,7 @@ impl Groups {
                 if of.rest > 0 {
                     self.dues.insert((of.rest, group.clone()));
                 }
-                self.groups.entry(group).or_default().mark = of;
+                self.by_name.entry(group).or_default().mark = of;
             }
             Piece::Held { group, held } => {
                 self.held.insert(group, held);
@@ -846,7 +846,7 @@ impl Groups {
                     due,
                     at,
                 };
-                let group = self.groups.entry(came.group.clone()).or_default();
+                let group = self.by_name.entry(came.group.clone()).or_default();
                 group.messages.push_back(entry);
                 if due > 0 && group.messages.len() == 1 {
                     self.dues.insert((due, came.group));

@@ -293,7 +293,7 @@ fn a_held_group_gets_no_turn_until_it_is_released() {
 fn copied(groups: &Groups) -> Groups {
     let mut copy = Groups::default();
     let names: HashMap<u64, String> = groups
-        .groups
+        .by_name
         .iter()
         .flat_map(|(name, group)| {
             let offsets = group.messages.iter().map(|entry| entry.offset);
@@ -365,7 +365,7 @@ proptest! {
             let out = groups.turns.values().filter(|right| !right.inner).count() as u64;
             prop_assert_eq!(out, groups.out);
             prop_assert!(out <= limit);
-            for (name, group) in &groups.groups {
+            for (name, group) in &groups.by_name {
                 let numbers: Vec<u64> = group.messages.iter().map(|entry| entry.number).collect();
                 prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
                 let ready = group.due().is_some_and(|due| due <= at);
@@ -375,7 +375,7 @@ proptest! {
             prop_assert!(
                 groups.waiting.is_empty() || groups.queue.is_empty() || out == limit
             );
-            let stored: usize = groups.groups.values().map(|group| group.messages.len()).sum();
+            let stored: usize = groups.by_name.values().map(|group| group.messages.len()).sum();
             prop_assert_eq!(stored as u64, groups.stored);
             let mut copy = copied(&groups);
             let mut original = groups.clone();
