@@ -24,8 +24,9 @@ generate: ## CRDs, chart parts and docs tables from the source
 bench: ## ours beside the raw client, same machine, same run
 	@bench/run
 
-chaos: ## kills at random under load, counted from outside: MESSAGES=.. KILLS=.. SEED=.. GROUPS=.. BROKER=nats|nats-r3
+chaos: ## kills at random under load, counted from outside: MESSAGES=.. KILLS=.. SEED=.. GROUPS=.. BROKER=nats|nats-r3|rabbitmq|rabbitmq-4.0
 	@tests/tools/install nats
+	@case "$(BROKER)" in rabbitmq*) tests/tools/install rabbitmq ;; esac
 	@cargo build --quiet --locked -p weir-sidecar -p weir-chaos --bins
 	@target/debug/weir-chaos --messages $(or $(MESSAGES),5000) --kills $(or $(KILLS),30) --seed $(or $(SEED),0) --groups $(or $(GROUPS),0) --broker $(or $(BROKER),nats)
 

@@ -24,6 +24,7 @@ mod consume;
 mod control;
 mod dead;
 mod dedup;
+mod fifo;
 mod ladder;
 mod lease;
 mod management;
@@ -49,6 +50,7 @@ use weir_core::object::ObjectKey;
 
 use self::connection::Connection;
 use self::dedup::Keys;
+use self::fifo::Fifo;
 use self::queue::RabbitQueue;
 use self::shared::Shared;
 use crate::clock::Clock;
@@ -61,6 +63,9 @@ use crate::transport::{Applied, QueueSpec, Removal, Removed, Server, Transport};
 /// would take 16 MiB, but its quorum queues are not made for large messages.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024 - 8 * 1024;
 
+/// How long the log of a FIFO queue may become before it is renewed, bytes, beside twice what is stored.
+const LOG_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A connection to RabbitMQ.
 pub struct RabbitTransport {
     connection: Connection,
@@ -69,6 +74,8 @@ pub struct RabbitTransport {
     state: Option<NatsTransport>,
     /// Queues that somebody in this process uses, with what they were opened for.
     queues: Mutex<HashMap<ObjectKey, (QueueSpec, Weak<Shared>)>>,
+    /// How long the log of a FIFO queue may become before it is renewed, bytes.
+    log_bytes: u64,
     /// Who changes topology in this process: the lock of the broker is per connection.
     changing: tokio::sync::Mutex<()>,
 }
@@ -110,15 +117,29 @@ impl RabbitTransport {
                 });
             }
         };
-        let connection =
-            Connection::open(uri_file, management_url, vhost, ca_file.as_deref()).await?;
+        let connection = Connection::open(
+            uri_file,
+            management_url.as_deref(),
+            vhost.as_deref(),
+            ca_file.as_deref(),
+        )
+        .await?;
         Ok(Self {
             connection,
             clock,
             state,
             queues: Mutex::new(HashMap::new()),
+            log_bytes: LOG_BYTES,
             changing: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// Renews the log of a FIFO queue when it is longer than `bytes` and twice what is stored; 64 MiB where
+    /// this is not said. To be called before a queue is opened.
+    #[must_use]
+    pub fn with_logs_of(mut self, bytes: u64) -> Self {
+        self.log_bytes = bytes;
+        self
     }
 
     fn shared(&self, spec: &QueueSpec) -> Arc<Shared> {
@@ -130,11 +151,19 @@ impl RabbitTransport {
         {
             return shared;
         }
-        let keys = self.state.as_ref().map(|state| Keys {
+        // The log of a FIFO queue knows identities itself.
+        let state = self.state.as_ref().filter(|_| spec.config.fifo.is_none());
+        let keys = state.map(|state| Keys {
             store: Arc::new(state.keys(spec)),
         });
         let clock = Arc::clone(&self.clock);
-        let shared = Arc::new(Shared::new(self.connection.clone(), clock, spec, keys));
+        let shared = Arc::new(Shared::new(
+            self.connection.clone(),
+            clock,
+            spec,
+            keys,
+            self.log_bytes,
+        ));
         let known = (spec.clone(), Arc::downgrade(&shared));
         queues.insert(spec.object.clone(), known);
         shared
@@ -153,11 +182,6 @@ impl Transport for RabbitTransport {
     }
 
     async fn apply_queue(&self, queue: &QueueSpec) -> Result<Applied, BrokerError> {
-        if queue.config.fifo.is_some() {
-            return Err(unsupported(
-                "order within groups is not kept on RabbitMQ yet; use a NATS bus for FIFO queues",
-            ));
-        }
         self.connection.version().await?;
         let _changing = self.changing.lock().await;
         let shared = self.shared(queue);
@@ -188,9 +212,10 @@ impl Transport for RabbitTransport {
     }
 
     fn queue(&self, queue: &QueueSpec) -> Arc<dyn WorkQueue> {
-        Arc::new(RabbitQueue {
-            shared: self.shared(queue),
-        })
+        let shared = self.shared(queue);
+        let fifo = queue.config.fifo.is_some();
+        let fifo = fifo.then(|| Arc::new(Fifo::new(&shared, &queue.config)));
+        Arc::new(RabbitQueue { shared, fifo })
     }
 
     fn connected(&self) -> watch::Receiver<bool> {

@@ -118,7 +118,8 @@ Examples:
 
 A handler is, in this order: what --handler names; the command after --; the annotation weir.dev/run of the
 object. A command gets its port in the environment variable PORT and is started again when it ends.
-Messages are kept in memory and lost at the end; with --nats URL they live in a NATS server.")]
+Messages are kept in memory and lost at the end; with --nats URL they live in a NATS server, with
+--rabbitmq FILE in RabbitMQ.")]
 pub struct Run {
     /// Manifest file or folder (its *.yaml and *.yml); may repeat. `-` is standard input.
     #[arg(short, long = "filename", required = true, value_name = "FILE|DIR")]
@@ -129,6 +130,10 @@ pub struct Run {
     /// Keep messages in this NATS server (2.12 or newer) instead of memory.
     #[arg(long, value_name = "URL")]
     pub nats: Option<String>,
+    /// Keep messages in RabbitMQ (4.0 or newer) instead: a file that holds its URI, such as
+    /// `amqp://user:password@127.0.0.1:5672/%2F`. Beside it --nats is where identities are remembered.
+    #[arg(long, value_name = "FILE")]
+    pub rabbitmq: Option<PathBuf>,
     /// Address that takes messages.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9400")]
     pub listen: SocketAddr,

@@ -53,21 +53,22 @@ pub enum BusConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
     },
-    /// RabbitMQ, 4.0 or newer, with the management plugin.
+    /// RabbitMQ, 4.0 or newer.
     #[serde(rename_all = "camelCase")]
     RabbitMq {
-        /// Mounted file with one or more `amqp://user:password@host:port` or `amqps://` addresses,
-        /// separated by white space: the nodes of one cluster. Read again before every connection.
+        /// Mounted file that holds `amqp://user:password@host:port/vhost`, or `amqps://...`: one address, or
+        /// one for each node of a cluster, separated by white space. Read again before every connection.
         uri_file: String,
-        /// `http://host:15672` or `https://host`: the management API, asked with the same user.
-        management_url: String,
-        /// Virtual host.
-        vhost: String,
-        /// Mounted CA certificate for `amqps://` and `https://`; the system's roots otherwise.
+        /// `http://host:15672`; by default port 15672 of the host in the URI. Asked with the user of the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        management_url: Option<String>,
+        /// Virtual host; by default the one in the URI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vhost: Option<String>,
+        /// Mounted CA certificate; the system's roots otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ca_file: Option<String>,
-        /// Where deduplication keys live, which RabbitMQ cannot hold: NATS. Without it nothing is
-        /// deduplicated.
+        /// Where keyed state lives, which RabbitMQ has not: always [`BusConfig::Nats`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<Box<BusConfig>>,
     },

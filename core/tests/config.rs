@@ -43,6 +43,16 @@ fn the_golden_file_of_version_1_is_read_and_written_as_it_is() {
 }
 
 #[test]
+fn a_rabbitmq_bus_is_written_as_it_was_when_it_came() {
+    let text = r#"{"rabbitMq":{"uriFile":"/etc/weir/bus/uri","managementUrl":"http://rabbitmq:15672","vhost":"/","caFile":"/etc/weir/bus/ca.crt","state":{"nats":{"servers":["nats://nats:4222"]}}}}"#;
+    let bus: BusConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&bus).unwrap(), text);
+    let least = r#"{"rabbitMq":{"uriFile":"/u"}}"#;
+    let bus: BusConfig = serde_json::from_str(least).unwrap();
+    assert_eq!(serde_json::to_string(&bus).unwrap(), least);
+}
+
+#[test]
 fn what_version_1_left_out_has_the_value_it_had_then() {
     let text = r#"{
         "version": 1,
@@ -75,7 +85,7 @@ fn what_version_1_left_out_has_the_value_it_had_then() {
 
 #[test]
 fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
-    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","managementUrl":"http://m","vhost":"/","caFile":"/a/ca","state":
+    let text = r#"{"rabbitMq":{"uriFile":"/a/uri","caFile":"/a/ca","state":
         {"nats":{"servers":["nats://n:4222"],"credentialsFile":"/a/creds"}}}}"#;
     let bus: BusConfig = serde_json::from_str(text).unwrap();
     assert_eq!(bus.files(), ["/a/uri", "/a/ca", "/a/creds"]);
@@ -92,8 +102,8 @@ fn a_bus_of_rabbitmq_names_files_and_can_be_moved_to_others() {
     };
     let alone = BusConfig::RabbitMq {
         uri_file,
-        management_url: "http://m".to_owned(),
-        vhost: "/".to_owned(),
+        management_url: None,
+        vhost: None,
         ca_file,
         state: None,
     };
@@ -176,6 +186,22 @@ fn bus() -> impl Strategy<Value = BusConfig> {
                 ca_file: files.1,
             }
         }),
+        (
+            text(),
+            prop::option::of(text()),
+            prop::option::of(text()),
+            prop::option::of(text()),
+            any::<bool>()
+        )
+            .prop_map(|(uri_file, management_url, vhost, ca_file, state)| {
+                BusConfig::RabbitMq {
+                    uri_file,
+                    management_url,
+                    vhost,
+                    ca_file,
+                    state: state.then(|| Box::new(BusConfig::Memory {})),
+                }
+            },),
     ]
 }
 

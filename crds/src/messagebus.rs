@@ -36,8 +36,7 @@ pub struct MessageBusSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<Nats>,
 
-    /// A RabbitMQ server or cluster, version 4.0 or later. Not supported yet: refused by a condition unless
-    /// the operator runs with `--experimental-rabbitmq`. It has no keyed state: what needs it, such
+    /// A RabbitMQ server or cluster, version 4.0 or later. It has no keyed state: what needs it, such
     /// as `deduplicate`, asks for `state` as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitMq>,
@@ -111,20 +110,21 @@ pub struct BusTls {
     "`replicas` must be 1, 3 or 5: an even number survives no more failures than the odd one below it",
 )]))]
 pub struct RabbitMq {
-    /// The address in a Secret of this namespace, because it holds the password:
-    /// `amqp://user:password@rmq.shop:5672`, or `amqps://...` to require TLS. The nodes of one cluster are
-    /// separated by white space.
+    /// The URI in a Secret of this namespace, because it holds the password:
+    /// `amqp://user:password@rmq.shop:5672/vhost`, or `amqps://...` to require TLS. `%2F` is the virtual
+    /// host `/`.
     pub uri_secret: KeyRef,
 
     /// Address of the management API, for example `http://rmq.shop:15672`. The same user must be
-    /// allowed to manage the virtual host.
+    /// allowed to manage the virtual host. Unset means port 15672 of the host in the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ORIGIN))]
-    pub management_url: String,
+    pub management_url: Option<String>,
 
-    /// Virtual host. Default `/`.
-    #[serde(default = "default_vhost")]
+    /// Virtual host. Unset means the one in the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    pub vhost: String,
+    pub vhost: Option<String>,
 
     /// How the servers' certificates are checked. Unset means by the public authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,10 +183,6 @@ impl Default for Runtime {
             resources: Resources::default(),
         }
     }
-}
-
-fn default_vhost() -> String {
-    "/".to_owned()
 }
 
 fn default_replicas() -> u8 {

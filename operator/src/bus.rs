@@ -88,14 +88,13 @@ pub fn choose(wanted: Option<&str>, namespace: &str, world: &World) -> Result<Bu
         .iter()
         .find_map(|name| Some((name, world.buses.get(name)?)));
     match found {
-        Some((name, spec)) => of(name, spec, &world.place),
+        Some((name, spec)) => of(name, spec),
         None => Err(not_found(wanted, &candidates)),
     }
 }
 
 /// The bus that a `MessageBus` describes.
-pub fn of(name: &Name, spec: &MessageBusSpec, place: &Place) -> Result<Bus, Rejected> {
-    let rabbitmq_accepted = matches!(place, Place::Cluster(cluster) if cluster.rabbitmq);
+pub fn of(name: &Name, spec: &MessageBusSpec) -> Result<Bus, Rejected> {
     match (&spec.nats, &spec.rabbitmq, &spec.memory) {
         (Some(nats), None, None) => {
             let (config, secrets) = nats_config(name, nats, ["credentials", "ca"]);
@@ -107,12 +106,6 @@ pub fn of(name: &Name, spec: &MessageBusSpec, place: &Place) -> Result<Bus, Reje
                 runtime: spec.runtime.clone(),
             })
         }
-        (None, Some(_), None) if !rabbitmq_accepted => Err(Rejected::new(
-            Reason::Unsupported,
-            format!(
-                "MessageBus {name}: this version of Weir does not support RabbitMQ yet; write spec.nats instead of spec.rabbitmq"
-            ),
-        )),
         (None, Some(rabbitmq), None) => Ok(rabbitmq_bus(name, rabbitmq, spec)),
         (None, None, Some(_)) => Err(Rejected::new(
             Reason::MemoryInCluster,

@@ -97,7 +97,9 @@ pub fn resolve(
 ) -> Result<Resolved, Rejected> {
     refuse_unsupported(delivery)?;
     let bus = bus::choose(delivery.bus, &identity.key.namespace, world)?;
-    if intake.deduplicate.is_some() && !bus.config.remembers() {
+    // A queue that keeps order remembers identities itself, on every broker.
+    let remembers = bus.config.remembers() || identity.key.kind == Kind::FifoConsumer;
+    if intake.deduplicate.is_some() && !remembers {
         return Err(Rejected::new(
             Reason::Unsupported,
             format!(

@@ -36,11 +36,6 @@ pub struct Options {
     #[arg(long, env = "WEIR_DEFAULT_BUS", value_name = "NAMESPACE/NAME", value_parser = name)]
     pub default_bus: Option<Name>,
 
-    /// Accept a MessageBus of RabbitMQ. Its transport is not finished: a server of version 4.0 that is killed
-    /// may lose a message. For trying it out.
-    #[arg(long, env = "WEIR_EXPERIMENTAL_RABBITMQ")]
-    pub experimental_rabbitmq: bool,
-
     /// Image of the sidecar and of the shared runtime. Best of the operator's own version.
     #[arg(long, env = "WEIR_SIDECAR_IMAGE", value_name = "IMAGE")]
     pub sidecar_image: String,
@@ -173,7 +168,6 @@ impl Options {
             sidecar_resources: or(&self.sidecar_resources, standard.sidecar_resources),
             runtime_resources: or(&self.runtime_resources, standard.runtime_resources),
             default_bus: self.default_bus.clone(),
-            rabbitmq: self.experimental_rabbitmq,
         }
     }
 

@@ -101,8 +101,6 @@ pub struct Cluster {
     pub runtime_resources: Resources,
     /// The bus of objects that name none, in namespaces without a `default` one.
     pub default_bus: Option<Name>,
-    /// Whether buses of RabbitMQ are accepted: their transport is not finished.
-    pub rabbitmq: bool,
 }
 
 /// What `weir run` decides for all objects alike.
@@ -181,7 +179,6 @@ impl Default for Cluster {
             sidecar_resources: resources(&[("cpu", "20m"), ("memory", "32Mi")], "256Mi"),
             runtime_resources: resources(&[("cpu", "100m"), ("memory", "64Mi")], "512Mi"),
             default_bus: None,
-            rabbitmq: false,
         }
     }
 }

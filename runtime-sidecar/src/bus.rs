@@ -134,11 +134,13 @@ impl fmt::Display for Servers<'_> {
                 management_url,
                 vhost,
                 ..
-            } => write!(
-                f,
-                "rabbitmq {} {vhost}",
-                crate::egress::redact(management_url)
-            ),
+            } => {
+                f.write_str("rabbitmq")?;
+                if let Some(url) = management_url {
+                    write!(f, " {}", crate::egress::redact(url))?;
+                }
+                vhost.iter().try_for_each(|vhost| write!(f, " {vhost}"))
+            }
             BusConfig::Nats { servers, .. } => {
                 for (index, server) in servers.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "," };

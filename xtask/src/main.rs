@@ -9,6 +9,7 @@ mod crds;
 mod fields;
 mod fixtures;
 mod output;
+mod transports;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,12 +21,13 @@ use crate::output::Output;
 /// A generator: what its files are for, and the files.
 type Generator = (&'static str, fn(&Path) -> Result<Output, String>);
 
-const GENERATORS: [Generator; 4] = [
+const GENERATORS: [Generator; 5] = [
     ("custom resource definitions for the chart", crds::files),
     ("reference of all fields", fields::files),
     ("reference of conditions and events", |_| {
         Ok(conditions::files())
     }),
+    ("guarantees and transports", |_| Ok(transports::files())),
     ("fixtures that break one bound each", fixtures::files),
 ];
 

@@ -123,10 +123,19 @@ impl KeyStore {
         match answer {
             Ok(stored) => Ok(Claim::Taken(stored.seq)),
             Err(failure) if failure.is_wrong_sequence() => self.known(&subject).await,
-            Err(Failure::NoResponders) => Err(self
-                .connection
-                .unavailable(format!("nobody takes keys for {}", self.shown()))),
+            Err(Failure::NoResponders) => Err(self.no_stream().await),
             Err(failure) => Err(failure.told(&self.shown())),
+        }
+    }
+
+    /// Nobody took a key: the stream does not exist, or has no leader now.
+    async fn no_stream(&self) -> BrokerError {
+        match read_stream(&self.connection, &self.names.keys_stream, None).await {
+            Ok(None) => BrokerError::Missing { what: self.shown() },
+            Ok(Some(_)) => self
+                .connection
+                .unavailable(format!("nobody takes keys for {}", self.shown())),
+            Err(error) => error,
         }
     }
 

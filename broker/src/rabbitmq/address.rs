@@ -62,6 +62,30 @@ impl Address {
         format!("{}:{}", user.username, user.password)
     }
 
+    /// The virtual host that it names, `/` where it names none.
+    pub(crate) fn vhost(&self) -> &str {
+        if self.uri.vhost.is_empty() {
+            "/"
+        } else {
+            &self.uri.vhost
+        }
+    }
+
+    /// Where the management API of the node is, unless somebody says otherwise.
+    pub(crate) fn management(&self) -> String {
+        let (scheme, port) = match self.uri.scheme {
+            AMQPScheme::AMQP => ("http", 15672),
+            AMQPScheme::AMQPS => ("https", 15671),
+        };
+        let host = &self.uri.authority.host;
+        let bare = host.contains(':') && !host.starts_with('[');
+        if bare {
+            format!("{scheme}://[{host}]:{port}")
+        } else {
+            format!("{scheme}://{host}:{port}")
+        }
+    }
+
     /// The address to connect to a virtual host.
     pub(crate) fn uri(&self, vhost: &str) -> AMQPUri {
         let mut uri = self.uri.clone();
@@ -110,12 +134,15 @@ mod tests {
 
     #[test]
     fn several_nodes_may_be_named() {
-        let text = "amqp://u:p%40ss@a:5672\n amqps://u:p%40ss@b:5671/ignored\n";
+        let text = "amqp://u:p%40ss@a:5672\n amqps://u:p%40ss@b:5671/shop\n";
         let addresses = Address::parse(text).unwrap();
         let shown: Vec<String> = addresses.iter().map(Address::shown).collect();
         assert_eq!(shown, ["amqp://a:5672", "amqps://b:5671"]);
         assert_eq!(addresses[0].credentials(), "u:p@ss");
         assert_eq!(addresses[1].uri("/").vhost, "/");
+        assert_eq!((addresses[0].vhost(), addresses[1].vhost()), ("/", "shop"));
+        assert_eq!(addresses[0].management(), "http://a:15672");
+        assert_eq!(addresses[1].management(), "https://b:15671");
     }
 
     #[test]

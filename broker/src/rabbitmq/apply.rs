@@ -6,6 +6,7 @@
 //! condition of being empty, which ends connections: emptiness is established first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Channel;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::connection::{Failure, Live};
 use super::control::{Control, Record, Which};
+use super::fifo::{self, Fifo};
 use super::ladder::SHORT;
 use super::names::Names;
 use super::pool;
@@ -23,6 +25,7 @@ use super::shared::Shared;
 use super::tail::Tail;
 use super::topology::{self, STATE, Shape, YOUTH};
 use crate::error::BrokerError;
+use crate::fifo::other_kind;
 use crate::transport::{Applied, QueueSpec, Removal, Removed};
 
 /// How long the lock is waited for.
@@ -100,7 +103,7 @@ async fn exists(live: &Live, queue: &str) -> Result<bool, BrokerError> {
     }
 }
 
-async fn declare(
+pub(crate) async fn declare(
     live: &Live,
     names: &Names,
     queue: &str,
@@ -159,6 +162,14 @@ impl Applying<'_> {
             .management
             .queues(&names.prefix())
             .await?;
+        let fifo = self.spec.config.fifo.is_some();
+        let log = there.keys().find(|name| names.log_number(name).is_some());
+        if let (false, Some(name)) = (fifo, log) {
+            return Err(other_kind(name));
+        }
+        if fifo && there.contains_key(&names.state) && there.contains_key(&names.queue) {
+            return Err(other_kind(&names.queue));
+        }
         if !there.contains_key(&names.state) {
             for name in [&names.queue, &names.dead] {
                 if there.contains_key(name) {
@@ -182,6 +193,10 @@ impl Applying<'_> {
         read_all(self.live, &control, names).await?;
         self.own(&control).await?;
         self.policies().await?;
+        if fifo {
+            self.fifo(&control, &there).await?;
+            return Ok(self.applied);
+        }
         self.queues(&control, &there).await?;
         self.limit(&control).await?;
         self.mint(&control, Which::Slots).await?;
@@ -310,6 +325,50 @@ impl Applying<'_> {
         Ok(())
     }
 
+    /// Makes what a FIFO queue has.
+    async fn fifo(
+        &mut self,
+        control: &Tail<Control>,
+        there: &BTreeMap<String, u64>,
+    ) -> Result<(), BrokerError> {
+        let (shared, names) = (self.shared, &self.shared.names);
+        let config = &self.spec.config;
+        for (name, shape) in topology::fifo_queues(names) {
+            if !there.contains_key(&name) {
+                declare(self.live, names, &name, shape, config.replicas).await?;
+                self.applied.created.push(name);
+            }
+        }
+        let log = shared.log();
+        let used = control.read(|control| control.log);
+        if used.is_none_or(|used| !there.contains_key(&names.log(used))) {
+            // Where a log is gone with what it held, its number is not used again.
+            let number = used.map_or(0, |used| used + 1);
+            let name = names.log(number);
+            declare(self.live, names, &name, topology::LOG, config.replicas).await?;
+            log.open_first(self.live, number).await?;
+            self.applied.created.push(name);
+        } else if let Some(used) = used {
+            // What a process left behind that died while it went on to the next log.
+            let old = there.keys().filter_map(|name| names.log_number(name));
+            for number in old.filter(|number| *number < used) {
+                log.delete(number).await?;
+            }
+        }
+        let (limit, capacity) = (u64::from(config.limit), config.capacity);
+        let known = log
+            .look(|book| (book.groups.base.limit, book.groups.base.capacity))
+            .await?;
+        if known != (limit, capacity) {
+            let record = fifo::record::Record::Limits { limit, capacity };
+            log.write(record).await?;
+            if known != (0, 0) {
+                self.repaired(&names.queue, "limit");
+            }
+        }
+        Ok(())
+    }
+
     async fn limit(&mut self, control: &Tail<Control>) -> Result<(), BrokerError> {
         let config = &self.spec.config;
         let (slots, worth) = (u64::from(config.limit), u64::from(config.batch_max.max(1)));
@@ -354,7 +413,7 @@ impl Applying<'_> {
             let (live, channel) = (self.live, &channel);
             let publishing = (next..until).map(|serial| async move {
                 let properties = super::codec::properties(pool::token(serial))?;
-                live.publish_on(channel, "store token", queue, properties, b"")
+                live.publish_on(channel, "store token", queue, properties, b"", LONGEST_WAIT)
                     .await
             });
             futures::future::try_join_all(publishing)
@@ -384,7 +443,7 @@ async fn read_all(live: &Live, control: &Tail<Control>, names: &Names) -> Result
 
 /// Ends the topology, as `removal` says.
 pub(crate) async fn remove(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     spec: &QueueSpec,
     removal: Removal,
 ) -> Result<Removed, BrokerError> {
@@ -396,7 +455,7 @@ pub(crate) async fn remove(
 }
 
 async fn removing(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     live: &Live,
     channel: &Channel,
     spec: &QueueSpec,
@@ -419,7 +478,24 @@ async fn removing(
         Removal::DeleteIfEmpty => held > 0,
     };
     let mut kept = false;
-    if exists(live, &names.queue).await? {
+    if let Some(log) = control.read(|control| control.log) {
+        let waiting = match removal {
+            Removal::Delete => 0,
+            _ => Fifo::new(shared, &spec.config).stored().await?,
+        };
+        if keep(waiting) {
+            kept = true;
+            removed.retained.push((names.log(log), waiting));
+        } else {
+            let there = shared.connection.management.queues(&names.prefix()).await?;
+            for name in there.keys() {
+                if names.log_number(name).is_some() {
+                    delete(live, channel, name).await?;
+                }
+            }
+            removed.deleted.push(names.log(log));
+        }
+    } else if exists(live, &names.queue).await? {
         let waiting = match removal {
             Removal::Delete => 0,
             Removal::Retain => shared.waiting(live, &control).await?,

@@ -18,6 +18,10 @@ use crate::error::BrokerError;
 pub(crate) const COPY: &str = "weir-copy";
 /// Position of a dead letter that this record takes out of the stream.
 pub(crate) const REMOVES: &str = "weir-removes";
+/// Position up to which this record takes all dead letters out of the stream.
+pub(crate) const REMOVES_THROUGH: &str = "weir-removes-through";
+/// Marks a dead letter that was read earlier: it stands only where the message has no newer one.
+pub(crate) const RESTORED: &str = "weir-restored";
 /// Stands before names that the broker uses.
 const MOVED: &str = "weir-sent-";
 /// Most bytes of headers: they must fit into one frame with the envelope of a dead letter.
@@ -109,6 +113,15 @@ pub(crate) fn encode(
     attempts: u32,
     copy: &str,
 ) -> Result<BasicProperties, BrokerError> {
+    properties(pairs(message, attempts, copy)?)
+}
+
+/// The headers of the copy `copy` of a message of which `attempts` have failed.
+pub(crate) fn pairs(
+    message: &Message,
+    attempts: u32,
+    copy: &str,
+) -> Result<Vec<(String, String)>, BrokerError> {
     if !ids::is_valid(&message.id) {
         return Err(BrokerError::Refused {
             operation: "encode",
@@ -127,7 +140,7 @@ pub(crate) fn encode(
         });
     }
     pairs.push((COPY.to_owned(), copy.to_owned()));
-    properties(pairs)
+    Ok(pairs)
 }
 
 /// The properties of a dead letter made from the copy `copy`.
@@ -223,6 +236,12 @@ impl Raw {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Bytes of headers and body.
+    pub(crate) fn len(&self) -> usize {
+        let headers = self.pairs().map(|(name, value)| name.len() + value.len());
+        headers.sum::<usize>() + self.body.len()
+    }
+
     /// The first value of a header.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.pairs()
@@ -310,11 +329,12 @@ mod tests {
             ),
             body in prop::collection::vec(any::<u8>(), 0..64),
             attempts in 0u32..9,
+            group in prop::option::of("[!-~]{1,128}"),
         ) {
             let message = Message {
-            group: None,
                 id: "a.b:c~".to_owned(),
                 accepted_at: Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
+                group: group.clone(),
                 headers: sent
                     .into_iter()
                     .filter(|(name, _)| !wire::is_reserved(name))
@@ -330,6 +350,7 @@ mod tests {
             let read_back = raw.message();
             prop_assert_eq!(sorted(&read_back.message), sorted(&message));
             prop_assert_eq!(read_back.attempts, attempts);
+            prop_assert_eq!(&read_back.message.group, &group);
 
             let failure = Failure {
                 reason: Reason::MaxAttempts,
@@ -348,9 +369,9 @@ mod tests {
         #[test]
         fn no_text_ends_the_process(name in "(?s).{0,300}", text in "(?s).{0,20}") {
             let message = Message {
-            group: None,
                 id: text.clone(),
                 accepted_at: Timestamp::UNIX_EPOCH,
+                group: None,
                 headers: [(name, text)].into_iter().collect(),
                 body: Bytes::new(),
             };
@@ -400,9 +421,9 @@ mod tests {
     #[test]
     fn headers_over_the_limit_are_refused() {
         let mut message = Message {
-            group: None,
             id: "a".to_owned(),
             accepted_at: Timestamp::UNIX_EPOCH,
+            group: None,
             headers: Headers::new(),
             body: Bytes::new(),
         };

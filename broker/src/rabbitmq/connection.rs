@@ -182,13 +182,23 @@ impl Live {
         operation: &'static str,
         work: impl Future<Output = lapin::Result<T>>,
     ) -> Result<T, Failure> {
+        self.within_for(REQUEST_TIMEOUT, operation, work).await
+    }
+
+    /// Runs `work` while the connections last, at most so long.
+    async fn within_for<T>(
+        &self,
+        patience: Duration,
+        operation: &'static str,
+        work: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Failure> {
         tokio::select! {
             biased;
             done = work => done.map_err(|error| self.failure(operation, &error)),
             () = self.lost.cancelled() => Err(self.was_lost().into()),
-            () = tokio::time::sleep(REQUEST_TIMEOUT) => Err(BrokerError::TimedOut {
+            () = tokio::time::sleep(patience) => Err(BrokerError::TimedOut {
                 operation,
-                after: REQUEST_TIMEOUT,
+                after: patience,
             }
             .into()),
         }
@@ -264,8 +274,15 @@ impl Live {
             .into());
         }
         let channel = self.publisher().await?;
-        self.publish_on(&channel, operation, queue, properties, body)
-            .await
+        self.publish_on(
+            &channel,
+            operation,
+            queue,
+            properties,
+            body,
+            REQUEST_TIMEOUT,
+        )
+        .await
     }
 
     /// As [`Live::publish`], on a channel that has confirms.
@@ -276,6 +293,7 @@ impl Live {
         queue: &str,
         properties: BasicProperties,
         body: &[u8],
+        patience: Duration,
     ) -> Result<(), Failure> {
         let options = BasicPublishOptions {
             mandatory: true,
@@ -287,10 +305,21 @@ impl Live {
                 .await?
                 .await
         };
-        match self.within(operation, work).await? {
+        match self.within_for(patience, operation, work).await? {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(Failure::Missing),
+            Confirmation::Ack(Some(_)) => Err(self.returned(queue).await),
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(Failure::Full),
+        }
+    }
+
+    /// Why a message to `queue` came back. A broker that has just started finds a queue a moment after it
+    /// listens: what is not there now may be there.
+    async fn returned(&self, queue: &str) -> Failure {
+        match self.ready(queue).await {
+            Ok(_) => self
+                .unreachable(format!("queue {queue} is only just there"))
+                .into(),
+            Err(failure) => failure,
         }
     }
 
@@ -374,12 +403,15 @@ impl Connection {
     /// Starts to connect and returns at once. An error means that the configuration cannot work.
     pub(crate) async fn open(
         uri_file: &str,
-        management_url: &str,
-        vhost: &str,
+        management_url: Option<&str>,
+        vhost: Option<&str>,
         ca_file: Option<&str>,
     ) -> Result<Self, BrokerError> {
         let addresses = Address::read(uri_file).await?;
-        let management = Management::new(management_url, vhost, uri_file, ca_file)?;
+        let first = &addresses[0];
+        let vhost = vhost.unwrap_or_else(|| first.vhost());
+        let own = first.management();
+        let management = Management::new(management_url.unwrap_or(&own), vhost, uri_file, ca_file)?;
         let shown: Vec<String> = addresses.iter().map(Address::shown).collect();
         let (state_tx, state) = watch::channel(State::Down);
         let (connected_tx, connected) = watch::channel(false);

@@ -378,8 +378,7 @@ impl Pump {
     async fn end_requests(&mut self, session: &mut Session) -> Result<(), Failure> {
         let open = session.pulls.open_credit();
         if open > 0 {
-            session.pulls.cancel().await?;
-            let rest = session.pulls.rest();
+            let rest = session.pulls.cancel().await?;
             session.account.release(open.saturating_sub(rest.len()));
             for delivery in rest {
                 self.take_in(session, delivery);

@@ -11,7 +11,7 @@
 //! they began, and no token is ever doubled or lost: a process that dies between two steps leaves
 //! tokens that nobody counts, which are thrown away by whoever finds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lapin::BasicProperties;
@@ -50,6 +50,14 @@ pub(crate) enum Record {
     Lost { which: Which },
     /// A delay queue is about to be made.
     Delay { bucket: u64 },
+    /// The document of this name becomes `body`, if its version is `expected`.
+    Document {
+        name: String,
+        expected: u64,
+        body: String,
+    },
+    /// The log of a FIFO queue that is in use from here on.
+    Log { number: u64 },
     /// Nothing: who reads it back has read everything before it.
     Look {},
 }
@@ -110,6 +118,10 @@ pub(crate) struct Control {
     permits: Tokens,
     /// Delay queues that may exist, by their longest delay.
     pub(crate) delays: BTreeSet<u64>,
+    /// The log of a FIFO queue that is in use.
+    pub(crate) log: Option<u64>,
+    /// Documents by name: version, and content in base64.
+    pub(crate) documents: BTreeMap<String, (u64, String)>,
 }
 
 impl Control {
@@ -185,15 +197,40 @@ impl Control {
                 true
             }
             Record::Delay { bucket } => self.delays.insert(bucket),
-            Record::Look {} => true,
+            Record::Log { number } => {
+                let later = self.log.is_none_or(|log| log < number);
+                if later {
+                    self.log = Some(number);
+                }
+                later
+            }
+            Record::Document { .. } | Record::Look {} => true,
         }
     }
 }
 
 impl Fold for Control {
-    fn take(&mut self, _: u64, _: &BasicProperties, body: &[u8]) -> bool {
+    type Outcome = bool;
+
+    fn take(&mut self, offset: u64, _: &BasicProperties, body: &[u8]) -> bool {
         // A record of a newer release that this one does not know changes nothing here.
-        serde_json::from_slice(body).is_ok_and(|record| self.record(record))
+        let Ok(record) = serde_json::from_slice(body) else {
+            return false;
+        };
+        let Record::Document {
+            name,
+            expected,
+            body,
+        } = record
+        else {
+            return self.record(record);
+        };
+        let known = self.documents.get(&name).map_or(0, |(version, _)| *version);
+        if known != expected {
+            return false;
+        }
+        self.documents.insert(name, (offset + 1, body));
+        true
     }
 }
 
@@ -252,6 +289,25 @@ mod tests {
         assert!(!control.take(0, &properties, b"{\"record\":\"later\",\"x\":1}"));
         assert!(!control.take(1, &properties, b"\xff"));
         assert_eq!(control, Control::default());
+    }
+
+    #[test]
+    fn of_two_writers_of_a_document_the_first_wins() {
+        let mut control = Control::default();
+        let properties = BasicProperties::default();
+        let mut write = |offset: u64, expected: u64, body: &str| {
+            let record = Record::Document {
+                name: "n".to_owned(),
+                expected,
+                body: body.to_owned(),
+            };
+            control.take(offset, &properties, &serde_json::to_vec(&record).unwrap())
+        };
+        assert!(write(3, 0, "a"));
+        assert!(!write(4, 0, "b"));
+        assert!(write(5, 4, "c"));
+        assert!(!write(6, 4, "d"));
+        assert_eq!(control.documents["n"], (6, "c".to_owned()));
     }
 
     proptest! {

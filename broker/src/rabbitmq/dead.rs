@@ -10,15 +10,16 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use weir_core::wire;
 
-use super::codec::{REMOVES, Raw, number};
+use super::codec::{REMOVES, REMOVES_THROUGH, RESTORED, Raw, number};
 use super::tail::Fold;
 
-/// Which letters there are, by position.
+/// Which letters there are, by position: one more than the offset in the stream, so that 0 is before all.
 #[derive(Default)]
 pub(crate) struct Letters {
     /// Id of the message, and when it died.
     at: BTreeMap<u64, (String, Timestamp)>,
     of: HashMap<String, u64>,
+    last: Option<u64>,
 }
 
 impl Letters {
@@ -50,6 +51,28 @@ impl Letters {
         self.at.values().filter(|(_, died)| *died > oldest).count() as u64
     }
 
+    pub(crate) fn count_through(&self, position: u64, oldest: Timestamp) -> u64 {
+        let letters = self.at.range(..=position);
+        letters.filter(|(_, (_, died))| *died > oldest).count() as u64
+    }
+
+    /// The last position, also of one that is gone.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    fn remove_through(&mut self, position: u64) -> bool {
+        let places: Vec<u64> = self
+            .at
+            .range(..=position)
+            .map(|(place, _)| *place)
+            .collect();
+        for place in &places {
+            self.remove(*place);
+        }
+        !places.is_empty()
+    }
+
     fn remove(&mut self, position: u64) -> bool {
         let Some((id, _)) = self.at.remove(&position) else {
             return false;
@@ -69,9 +92,14 @@ impl Letters {
 }
 
 impl Fold for Letters {
+    type Outcome = bool;
+
     fn take(&mut self, offset: u64, properties: &BasicProperties, body: &[u8]) -> bool {
         if let Some(position) = number(properties, REMOVES) {
             return self.remove(position);
+        }
+        if let Some(position) = number(properties, REMOVES_THROUGH) {
+            return self.remove_through(position);
         }
         // What the broker itself put here has no time of death that can be read: it is kept as long as
         // the stream keeps it.
@@ -86,9 +114,23 @@ impl Fold for Letters {
         } else {
             Timestamp::MAX
         };
-        self.insert(offset, letter.message.id, died);
+        let id = letter.message.id;
+        if raw.value(RESTORED).is_some()
+            && let Some(newest) = self.of.get(&id).and_then(|place| self.at.get(place))
+            && newest.1 >= died
+        {
+            return false;
+        }
+        let position = offset + 1;
+        self.last = Some(position);
+        self.insert(position, id, died);
         true
     }
+}
+
+/// The record that removes every letter up to `position`.
+pub(crate) fn removing_through(position: u64) -> Vec<(String, String)> {
+    vec![(REMOVES_THROUGH.to_owned(), position.to_string())]
 }
 
 /// The record that removes the letter at `position`.
@@ -106,9 +148,9 @@ mod tests {
 
     fn letter(id: &str, died: i64) -> BasicProperties {
         let message = Message {
-            group: None,
             id: id.to_owned(),
             accepted_at: Timestamp::UNIX_EPOCH,
+            group: None,
             headers: Headers::new(),
             body: Bytes::new(),
         };
@@ -130,12 +172,12 @@ mod tests {
         for (offset, (id, died)) in [("a", 10), ("b", 20), ("a", 30)].into_iter().enumerate() {
             assert!(letters.take(offset as u64, &letter(id, died), b""));
         }
-        assert_eq!(letters.page(None, ever, 10), [1, 2]);
-        assert_eq!(letters.page(Some(1), ever, 10), [2]);
-        assert_eq!(letters.page(None, ever, 1), [1]);
-        assert_eq!(letters.position("a", ever), Some(2));
+        assert_eq!(letters.page(None, ever, 10), [2, 3]);
+        assert_eq!(letters.page(Some(2), ever, 10), [3]);
+        assert_eq!(letters.page(None, ever, 1), [2]);
+        assert_eq!(letters.position("a", ever), Some(3));
         let old = Timestamp::from_second(25).unwrap();
-        assert_eq!(letters.page(None, old, 10), [2]);
+        assert_eq!(letters.page(None, old, 10), [3]);
         assert_eq!(letters.count(old), 1);
         assert_eq!(letters.position("b", old), None);
         let remove = |letters: &mut Letters, position| {
@@ -143,11 +185,29 @@ mod tests {
             letters.take(9, &record, b"")
         };
         assert!(
-            !remove(&mut letters, 0),
+            !remove(&mut letters, 1),
             "an older letter is not there any more"
         );
-        assert!(remove(&mut letters, 2));
-        assert!(!remove(&mut letters, 2));
-        assert_eq!(letters.page(None, ever, 10), [1]);
+        assert!(remove(&mut letters, 3));
+        assert!(!remove(&mut letters, 3));
+        assert_eq!(letters.page(None, ever, 10), [2]);
+
+        let restore = |letters: &mut Letters, id: &str, died| {
+            let mut headers = letter(id, died).headers().clone().unwrap();
+            let mark = lapin::types::AMQPValue::LongString("1".into());
+            headers.insert(RESTORED.into(), mark);
+            let record = BasicProperties::default().with_headers(headers);
+            letters.take(9, &record, b"")
+        };
+        assert!(
+            !restore(&mut letters, "b", 20),
+            "it has a letter of that time"
+        );
+        assert!(restore(&mut letters, "a", 5));
+        assert_eq!(letters.page(None, ever, 10), [2, 10]);
+        assert_eq!(letters.last(), Some(10));
+        let all = properties(removing_through(8)).unwrap();
+        assert!(letters.take(10, &all, b"") && !letters.take(11, &all, b""));
+        assert_eq!(letters.page(None, ever, 10), [10]);
     }
 }

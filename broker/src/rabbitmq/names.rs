@@ -44,6 +44,21 @@ impl Names {
         self.base.role(&format!("delay.{bucket}"))
     }
 
+    /// Stream of everything that happened to a FIFO queue, the copy of this number.
+    pub(crate) fn log(&self, number: u64) -> String {
+        self.base.role(&format!("log.{number}"))
+    }
+
+    /// Exclusive queue of a consumer of turns while it is connected.
+    pub(crate) fn consumer(&self, consumer: u64) -> String {
+        self.base.role(&format!("consumer.{consumer:016x}"))
+    }
+
+    /// The number of a log by its name.
+    pub(crate) fn log_number(&self, name: &str) -> Option<u64> {
+        name.strip_prefix(&self.base.role("log."))?.parse().ok()
+    }
+
     /// What all of them begin with.
     pub(crate) fn prefix(&self) -> String {
         self.base.role("")

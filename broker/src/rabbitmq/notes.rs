@@ -95,6 +95,8 @@ impl Notes {
 }
 
 impl Fold for Notes {
+    type Outcome = bool;
+
     fn take(&mut self, _: u64, properties: &BasicProperties, _: &[u8]) -> bool {
         let Some(headers) = properties.headers() else {
             return false;

@@ -334,8 +334,7 @@ impl Pool {
     /// Gives back what is over `demand`. Requests are taken back first, so that nothing comes again.
     async fn give_back(&mut self, demand: usize) -> Result<(), Failure> {
         if self.pulls.open_credit() > 0 {
-            self.pulls.cancel().await?;
-            for delivery in self.pulls.rest() {
+            for delivery in self.pulls.cancel().await? {
                 self.take(&delivery).await?;
             }
         }

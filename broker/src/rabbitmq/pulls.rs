@@ -1,8 +1,10 @@
 //! Asking a queue for exactly so many messages.
 //!
 //! A request is a consumer that may have so many messages unacknowledged. When they have all come it is
-//! cancelled, before any of them is acknowledged: so an acknowledgement never brings a message that
-//! nobody asked for.
+//! cancelled. An acknowledgement before that may bring one message more: whatever comes before the broker has
+//! confirmed that the consumer is cancelled is seen, and what nobody asked for goes back at once. Were the
+//! consumer forgotten here before it is there, such a message would be nobody's for as long as the connection
+//! lasts.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -148,8 +150,10 @@ impl Pulls {
             };
             match delivery {
                 Some(Ok(delivery)) => {
-                    self.note(number);
-                    return Ok(delivery);
+                    if self.note(number) {
+                        return Ok(delivery);
+                    }
+                    self.refuse(&delivery)?;
                 }
                 Some(Err(error)) => return Err(self.live.failure("consume", &error)),
                 None if self.owed.contains_key(&number) => return Err(Failure::Missing),
@@ -158,25 +162,37 @@ impl Pulls {
         }
     }
 
-    /// Counts a message of a request, and ends the request with its last one.
-    fn note(&mut self, number: u64) {
+    /// Counts a message of a request, and ends the request with its last one. False where it was not asked for.
+    fn note(&mut self, number: u64) -> bool {
         let Some(owed) = self.owed.get_mut(&number) else {
-            return;
+            return false;
         };
         *owed -= 1;
         if *owed == 0 {
             self.owed.remove(&number);
-            let options = BasicCancelOptions { nowait: true };
+            let options = BasicCancelOptions { nowait: false };
             let cancel = self
                 .channel
                 .basic_cancel(format!("r{number}").into(), options);
-            // There is no answer.
+            // Its frame is sent now. The answer ends the stream of the consumer, whoever waits for it.
             drop(cancel.now_or_never());
+        }
+        true
+    }
+
+    /// Gives back what nobody asked for.
+    fn refuse(&self, delivery: &Delivery) -> Result<(), Failure> {
+        match self
+            .settle(delivery.delivery_tag, Settle::Requeue)
+            .now_or_never()
+        {
+            Some(Err(error)) => Err(self.live.failure("settle", &error)),
+            _ => Ok(()),
         }
     }
 
-    /// Takes every request back. What came meanwhile still comes out of [`Pulls::next`]; then nothing.
-    pub(crate) async fn cancel(&mut self) -> Result<(), Failure> {
+    /// Takes every request back, and returns what had come of them.
+    pub(crate) async fn cancel(&mut self) -> Result<Vec<Delivery>, Failure> {
         let numbers: Vec<u64> = self.owed.keys().copied().collect();
         for number in &numbers {
             let options = BasicCancelOptions::default();
@@ -185,16 +201,27 @@ impl Pulls {
                 .basic_cancel(format!("r{number}").into(), options);
             self.live.within("cancel", cancel).await?;
         }
-        self.owed.clear();
-        Ok(())
-    }
-
-    /// What came before a [`Pulls::cancel`] and was not handed out.
-    pub(crate) fn rest(&mut self) -> Vec<Delivery> {
         let mut rest = Vec::new();
-        while let Some(Some((_, delivery))) = self.deliveries.next().now_or_never() {
-            rest.extend(delivery.and_then(Result::ok));
+        // All consumers are cancelled: their streams end after what came before.
+        loop {
+            let next = tokio::select! {
+                next = self.deliveries.next() => next,
+                () = self.live.lost.cancelled() => return Err(self.live.was_lost().into()),
+            };
+            match next {
+                Some((number, Some(Ok(delivery)))) => {
+                    if self.note(number) {
+                        rest.push(delivery);
+                    } else {
+                        self.refuse(&delivery)?;
+                    }
+                }
+                Some((_, Some(Err(error)))) => return Err(self.live.failure("consume", &error)),
+                Some((_, None)) => {}
+                None => break,
+            }
         }
-        rest
+        self.owed.clear();
+        Ok(rest)
     }
 }

@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use weir_core::dead_letter::DeadLetter;
 use weir_core::message::Message;
 
 use super::codec::{encode, new_copy};
 use super::consume::RabbitConsumer;
 use super::dedup::publish_once;
+use super::fifo::{Fifo, RabbitFifo};
 use super::shared::Shared;
 use super::{MAX_MESSAGE_BYTES, unsupported};
 use crate::error::BrokerError;
+use crate::fifo::{FifoQueue, wrong_kind};
 use crate::queue::{
-    Consumer, Depth, Page, Permit, Publication, Published, StoredDeadLetter, StoredMessage,
-    WorkQueue,
+    Consumer, Depth, Page, Permit, Publication, Published, Record, RecordName, StoredDeadLetter,
+    StoredMessage, WorkQueue,
 };
 
 impl Shared {
@@ -31,6 +35,8 @@ impl Shared {
 
 pub(crate) struct RabbitQueue {
     pub(crate) shared: Arc<Shared>,
+    /// Only of a FIFO queue.
+    pub(crate) fifo: Option<Arc<Fifo>>,
 }
 
 #[async_trait]
@@ -43,6 +49,9 @@ impl WorkQueue for RabbitQueue {
                 size,
                 limit: MAX_MESSAGE_BYTES,
             });
+        }
+        if let Some(fifo) = &self.fifo {
+            return fifo.publish(publication).await;
         }
         let Some((identity, window)) = &publication.dedup else {
             self.shared
@@ -62,7 +71,17 @@ impl WorkQueue for RabbitQueue {
         publish_once(&self.shared, keys, &publication, identity, *window).await
     }
 
+    fn fifo(&self) -> Result<Arc<dyn FifoQueue>, BrokerError> {
+        match &self.fifo {
+            Some(fifo) => Ok(Arc::new(RabbitFifo(Arc::clone(fifo)))),
+            None => Err(wrong_kind(true)),
+        }
+    }
+
     async fn consume(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        if self.fifo.is_some() {
+            return Err(wrong_kind(false));
+        }
         let live = self.shared.connection.live()?;
         live.ready(&self.shared.names.queue)
             .await
@@ -75,14 +94,20 @@ impl WorkQueue for RabbitQueue {
     }
 
     async fn depth(&self) -> Result<Depth, BrokerError> {
-        self.shared.depth().await
+        match &self.fifo {
+            Some(fifo) => fifo.depth().await,
+            None => self.shared.depth().await,
+        }
     }
 
     async fn peek(
         &self,
-        _after: Option<u64>,
-        _limit: usize,
+        after: Option<u64>,
+        limit: usize,
     ) -> Result<Page<StoredMessage>, BrokerError> {
+        if let Some(fifo) = &self.fifo {
+            return fifo.peek(after, limit).await;
+        }
         Err(unsupported(
             "a quorum queue can be read only by taking messages out of it, which changes their order \
              and counts; look at the depth and the dead letters instead",
@@ -107,6 +132,35 @@ impl WorkQueue for RabbitQueue {
 
     fn dead_letters_kept(&self) -> Duration {
         self.shared.retention
+    }
+
+    async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        self.shared.last_dead_letter().await
+    }
+
+    async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<bool, BrokerError> {
+        self.shared.restore_dead_letter(letter).await
+    }
+
+    async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        self.shared.purge_dead_letters(through).await
+    }
+
+    async fn record(&self, name: RecordName) -> Result<Option<Record>, BrokerError> {
+        self.shared.document(name.as_str()).await
+    }
+
+    async fn put_record(
+        &self,
+        name: RecordName,
+        expected: u64,
+        body: Bytes,
+        _kept: Duration,
+    ) -> Result<Option<u64>, BrokerError> {
+        // The stream of what was decided keeps everything.
+        self.shared
+            .put_document(name.as_str(), expected, &body)
+            .await
     }
 
     fn max_message_bytes(&self) -> usize {

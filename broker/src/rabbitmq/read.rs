@@ -1,16 +1,21 @@
 //! Numbers and dead letters, read without consuming.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::future::try_join;
 use jiff::Timestamp;
+use weir_core::dead_letter::DeadLetter;
+use weir_core::wire;
 
+use super::codec::{COPY, RESTORED, new_copy};
 use super::connection::{Failure, Live};
-use super::control::{Control, Which};
-use super::dead;
+use super::control::{self, Control, Which};
+use super::dead::{self, Letters};
 use super::ladder::SHORT;
 use super::shared::Shared;
 use super::tail::{Tail, fetch};
 use crate::error::BrokerError;
-use crate::queue::{Depth, Page, StoredDeadLetter};
+use crate::queue::{Depth, Page, Record, StoredDeadLetter};
 
 /// Most letters that are read at once.
 const MOST_AT_ONCE: usize = 1000;
@@ -151,14 +156,15 @@ impl Shared {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let found = fetch(live, &self.names.dead, places, Timestamp::UNIX_EPOCH)
+        let offsets: Vec<u64> = places.iter().map(|place| place - 1).collect();
+        let found = fetch(live, &self.names.dead, &offsets, Timestamp::UNIX_EPOCH)
             .await
             .map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))?;
         Ok(found
             .into_iter()
-            .map(|(position, raw)| StoredDeadLetter {
+            .map(|(offset, raw)| StoredDeadLetter {
                 letter: raw.dead_letter(),
-                position,
+                position: offset + 1,
             })
             .collect())
     }
@@ -175,6 +181,94 @@ impl Shared {
             return Ok(None);
         };
         Ok(self.letters_at(&live, &[place]).await?.pop())
+    }
+
+    pub(crate) async fn last_dead_letter(&self) -> Result<Option<u64>, BrokerError> {
+        let live = self.connection.live()?;
+        let letters = self.letters();
+        letters.catch_up(&live).await?;
+        Ok(letters.read(Letters::last))
+    }
+
+    /// Stores a letter again, unless its message has one of the same or a later time: the order of the
+    /// records decides.
+    pub(crate) async fn restore_dead_letter(
+        &self,
+        letter: &DeadLetter,
+    ) -> Result<bool, BrokerError> {
+        let live = self.connection.live()?;
+        let mut pairs = wire::encode_dead_letter(letter);
+        pairs.push((COPY.to_owned(), new_copy()));
+        pairs.push((RESTORED.to_owned(), "1".to_owned()));
+        self.letters()
+            .append_and_read(&live, pairs, &letter.message.body)
+            .await
+            .map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))
+    }
+
+    pub(crate) async fn purge_dead_letters(&self, through: u64) -> Result<u64, BrokerError> {
+        let live = self.connection.live()?;
+        let letters = self.letters();
+        letters.catch_up(&live).await?;
+        let oldest = self.oldest_letter();
+        let there = letters.read(|letters| letters.count_through(through, oldest));
+        if there == 0 {
+            return Ok(0);
+        }
+        letters
+            .append_and_read(&live, dead::removing_through(through), b"")
+            .await
+            .map_err(|failure| failure.told(&format!("stream {}", self.names.dead)))?;
+        Ok(there)
+    }
+
+    /// A document of the queue: version and content.
+    pub(crate) async fn document(&self, name: &str) -> Result<Option<Record>, BrokerError> {
+        let live = self.connection.live()?;
+        let control = self.control();
+        control.catch_up(&live).await?;
+        let found = control.read(|control| control.documents.get(name).cloned());
+        let Some((version, body)) = found else {
+            return Ok(None);
+        };
+        let body = STANDARD
+            .decode(body)
+            .map_err(|error| BrokerError::Refused {
+                operation: "read record",
+                why: error.to_string(),
+            })?;
+        Ok(Some(Record {
+            body: body.into(),
+            version,
+        }))
+    }
+
+    /// Replaces a document. `None` where its version is another.
+    pub(crate) async fn put_document(
+        &self,
+        name: &str,
+        expected: u64,
+        body: &[u8],
+    ) -> Result<Option<u64>, BrokerError> {
+        let live = self.connection.live()?;
+        let control = self.control();
+        let content = STANDARD.encode(body);
+        let record = control::Record::Document {
+            name: name.to_owned(),
+            expected,
+            body: content.clone(),
+        };
+        let record = serde_json::to_vec(&record).unwrap_or_default();
+        let took = control
+            .append_and_read(&live, Vec::new(), &record)
+            .await
+            .map_err(|failure| self.missing(failure))?;
+        let known = control.read(|control| control.documents.get(name).cloned());
+        // One that a later writer has replaced already is as good as one that was not written.
+        Ok(match known {
+            Some((version, found)) if took && found == content => Some(version),
+            _ => None,
+        })
     }
 
     pub(crate) async fn remove_dead_letter(&self, position: u64) -> Result<bool, BrokerError> {

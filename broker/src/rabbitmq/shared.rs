@@ -13,6 +13,7 @@ use super::connection::{Connection, Failure, Live};
 use super::control::{Control, Record};
 use super::dead::Letters;
 use super::dedup::Keys;
+use super::fifo::log::Log;
 use super::ladder::{self, Rung};
 use super::names::Names;
 use super::notes::{Note, Notes, Standing};
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) retention: Duration,
     /// Where deduplication keys live.
     pub(crate) keys: Option<Keys>,
+    /// How long a log may become before it is renewed, bytes, beside twice what is stored.
+    pub(crate) log_bytes: u64,
+    log: OnceLock<Arc<Log>>,
     control: OnceLock<Arc<Tail<Control>>>,
     notes: OnceLock<Tail<Notes>>,
     letters: OnceLock<Tail<Letters>>,
@@ -50,6 +54,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
         spec: &crate::transport::QueueSpec,
         keys: Option<Keys>,
+        log_bytes: u64,
     ) -> Self {
         let config = &spec.config;
         Self {
@@ -60,6 +65,8 @@ impl Shared {
             replicas: config.replicas,
             retention: Duration::from_secs(config.dead_letter_retention_seconds),
             keys,
+            log_bytes,
+            log: OnceLock::new(),
             control: OnceLock::new(),
             notes: OnceLock::new(),
             letters: OnceLock::new(),
@@ -73,6 +80,19 @@ impl Shared {
     pub(crate) fn control(&self) -> &Arc<Tail<Control>> {
         self.control
             .get_or_init(|| Arc::new(Tail::start(&self.connection, &self.names.state)))
+    }
+
+    /// The log of a FIFO queue.
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        self.log.get_or_init(|| {
+            Arc::new(Log::new(
+                self.connection.clone(),
+                Arc::clone(&self.clock),
+                self.names.clone(),
+                self.replicas,
+                Arc::clone(self.control()),
+            ))
+        })
     }
 
     fn notes(&self) -> &Tail<Notes> {

@@ -30,8 +30,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the records of a stream make.
 pub(crate) trait Fold: Default + Send + 'static {
-    /// Takes in the record at `offset`. True when it took effect.
-    fn take(&mut self, offset: u64, properties: &BasicProperties, body: &[u8]) -> bool;
+    /// What became of a record; `true` where all that can be said is that it took effect.
+    type Outcome: Send + 'static;
+
+    /// Takes in the record at `offset`.
+    fn take(&mut self, offset: u64, properties: &BasicProperties, body: &[u8]) -> Self::Outcome;
 }
 
 /// How far a stream was read.
@@ -51,7 +54,7 @@ struct Progress {
     rounds: u64,
 }
 
-struct Shared<F> {
+struct Shared<F: Fold> {
     connection: Connection,
     stream: String,
     fold: Mutex<F>,
@@ -59,12 +62,12 @@ struct Shared<F> {
     /// Somebody waits for the stream to be read.
     hurry: Notify,
     /// Who waits for a record of their own.
-    writers: Mutex<HashMap<u64, oneshot::Sender<bool>>>,
+    writers: Mutex<HashMap<u64, oneshot::Sender<F::Outcome>>>,
     /// Records of this process that were not read yet.
     own: Mutex<HashSet<u64>>,
 }
 
-impl<F> Shared<F> {
+impl<F: Fold> Shared<F> {
     fn fold(&self) -> MutexGuard<'_, F> {
         self.fold.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,13 +76,13 @@ impl<F> Shared<F> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writers(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<bool>>> {
+    fn writers(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<F::Outcome>>> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A stream that is being read. Reading ends when it is dropped.
-pub(crate) struct Tail<F> {
+pub(crate) struct Tail<F: Fold> {
     shared: Arc<Shared<F>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -200,13 +203,13 @@ impl<F: Fold> Tail<F> {
             .await
     }
 
-    /// Writes a record and waits until it has come back. True when it took effect.
+    /// Writes a record and waits until it has come back. Answers what became of it.
     pub(crate) async fn append_and_read(
         &self,
         live: &Live,
         mut pairs: Vec<(String, String)>,
         body: &[u8],
-    ) -> Result<bool, Failure> {
+    ) -> Result<F::Outcome, Failure> {
         const OPERATION: &str = "write record";
         let nonce = fastrand::u64(..);
         pairs.push((NONCE.to_owned(), nonce.to_string()));
@@ -232,12 +235,12 @@ impl<F: Fold> Tail<F> {
 }
 
 /// Takes a writer out again that gave up.
-struct Forget<'a, F> {
+struct Forget<'a, F: Fold> {
     shared: &'a Shared<F>,
     nonce: u64,
 }
 
-impl<F> Drop for Forget<'_, F> {
+impl<F: Fold> Drop for Forget<'_, F> {
     fn drop(&mut self) {
         self.shared.writers().remove(&self.nonce);
     }

@@ -62,6 +62,19 @@ pub(crate) const STATE: Shape = Shape::Stream {
     segment_bytes: 8_000_000,
 };
 
+/// What a FIFO queue has beside its log.
+pub(crate) fn fifo_queues(names: &Names) -> Vec<(String, Shape)> {
+    let shape = Shape::Stream {
+        segment_bytes: 50_000_000,
+    };
+    vec![(names.dead.clone(), shape)]
+}
+
+/// The log of a FIFO queue. It is never shortened: it is copied, and deleted as a whole.
+pub(crate) const LOG: Shape = Shape::Stream {
+    segment_bytes: 50_000_000,
+};
+
 /// The arguments of a queue.
 pub(crate) fn arguments(names: &Names, shape: Shape, replicas: u32) -> FieldTable {
     let mut table = FieldTable::default();
@@ -110,17 +123,19 @@ pub(crate) fn policies(names: &Names, spec: &QueueSpec) -> Vec<(String, Value)> 
         "dead-letter-strategy": "at-least-once",
         "consumer-timeout": CONSUMER_TIMEOUT.as_millis() as u64,
     });
+    let mut policies = vec![(
+        names.queue.clone(),
+        policy(&exactly(&names.queue), "quorum_queues", &queue),
+    )];
+    if config.fifo.is_some() {
+        policies.clear();
+    }
     let dead = json!({ "max-age": format!("{}s", config.dead_letter_retention_seconds.max(1)) });
-    vec![
-        (
-            names.queue.clone(),
-            policy(&exactly(&names.queue), "quorum_queues", &queue),
-        ),
-        (
-            names.dead.clone(),
-            policy(&exactly(&names.dead), "streams", &dead),
-        ),
-    ]
+    policies.push((
+        names.dead.clone(),
+        policy(&exactly(&names.dead), "streams", &dead),
+    ));
+    policies
 }
 
 /// The policies that all queues of a virtual host share, because they say the same for each: a broker
@@ -190,13 +205,13 @@ mod tests {
             object: ObjectKey::new(Kind::Webhook, "shop", "stripe"),
             uid: "u1".to_owned(),
             config: QueueConfig {
-                fifo: None,
                 limit: 4,
                 batch_max: 1,
                 lease_seconds: 30,
                 replicas: 3,
                 capacity: 1000,
                 dead_letter_retention_seconds: 1_209_600,
+                fifo: None,
             },
         }
     }

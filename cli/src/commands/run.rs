@@ -59,7 +59,7 @@ pub async fn run(arguments: Run) -> Result<(), Failure> {
         .prefix("weir-run-")
         .tempdir()
         .map_err(Failure::other)?;
-    let bus = bus(arguments.nats.as_deref());
+    let bus = bus(&arguments);
     let mut units = manifests.plan(
         &place(bus.clone(), &options.base_url, folder.path()),
         &options,
@@ -125,14 +125,21 @@ fn log(verbose: bool) {
         .init();
 }
 
-fn bus(nats: Option<&str>) -> BusConfig {
-    match nats {
-        Some(url) => BusConfig::Nats {
-            servers: vec![url.to_owned()],
-            credentials_file: None,
+fn bus(arguments: &Run) -> BusConfig {
+    let nats = arguments.nats.clone().map(|url| BusConfig::Nats {
+        servers: vec![url],
+        credentials_file: None,
+        ca_file: None,
+    });
+    match &arguments.rabbitmq {
+        Some(file) => BusConfig::RabbitMq {
+            uri_file: file.to_string_lossy().into_owned(),
+            management_url: None,
+            vhost: None,
             ca_file: None,
+            state: nats.map(Box::new),
         },
-        None => BusConfig::Memory {},
+        None => nats.unwrap_or(BusConfig::Memory {}),
     }
 }
 
@@ -228,9 +235,10 @@ fn handler(unit: &mut Unit) -> Result<Option<Handler>, Failure> {
 }
 
 fn announce(units: &[Unit], arguments: &Run, began: Instant) {
-    let kept = match &arguments.nats {
-        Some(url) => format!("messages live in {url}"),
-        None => "messages live in memory until this ends; --nats URL keeps them".to_owned(),
+    let kept = match (&arguments.rabbitmq, &arguments.nats) {
+        (Some(_), _) => "messages live in RabbitMQ".to_owned(),
+        (None, Some(url)) => format!("messages live in {url}"),
+        (None, None) => "messages live in memory until this ends; --nats URL keeps them".to_owned(),
     };
     let ms = began.elapsed().as_millis();
     eprintln!(

@@ -4,8 +4,7 @@ use kube::Resource as _;
 use serde_json::{Map, Value};
 use weir_asl::jsonata::Expression;
 use weir_core::config::{
-    BusConfig, DeduplicateConfig, DeduplicateScope, FifoConfig, GroupBy, IntakeConfig,
-    WhenExhausted,
+    DeduplicateConfig, DeduplicateScope, FifoConfig, GroupBy, IntakeConfig, WhenExhausted,
 };
 use weir_crds::FifoConsumer;
 use weir_crds::conditions::{Condition, Reason};
@@ -13,7 +12,6 @@ use weir_crds::fifoconsumer::{GroupBy as SpecGroupBy, WhenExhausted as SpecWhenE
 use weir_crds::shared::{self, Consumes as _, OrderedDeduplicate};
 
 use super::{Ending, Kind, Needs, Summary, consumer_status};
-use crate::bus;
 use crate::delivery::{self, Resolved};
 use crate::done::Done;
 use crate::identity::Identity;
@@ -41,7 +39,6 @@ impl Kind for FifoConsumer {
         let delivery = self.spec.delivery();
         let age = self.spec.retention_seconds;
         let mut resolved = delivery::resolve(&identity, &delivery, intake, age, world)?;
-        refuse_without_order(&resolved.bus)?;
         resolved.queue.fifo = Some(FifoConfig {
             partitions: self.spec.partitions.max(1),
         });
@@ -88,20 +85,6 @@ impl Kind for FifoConsumer {
 
 fn identity(queue: &FifoConsumer) -> Identity {
     Identity::of(weir_core::object::Kind::FifoConsumer, queue)
-}
-
-/// Not every broker keeps order; an object that must have it never runs without.
-fn refuse_without_order(bus: &bus::Bus) -> Result<(), Rejected> {
-    if matches!(bus.config, BusConfig::Nats { .. } | BusConfig::Memory {}) {
-        return Ok(());
-    }
-    Err(Rejected::new(
-        Reason::Unsupported,
-        format!(
-            "spec.bus: the broker of MessageBus {} keeps no order within groups; name a MessageBus with spec.nats, or use a QueueConsumer where order does not matter",
-            bus.name
-        ),
-    ))
 }
 
 /// What `groupBy` says. An expression that cannot be parsed would refuse every message, so it is

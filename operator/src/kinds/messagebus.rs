@@ -42,7 +42,7 @@ impl Kind for MessageBus {
             self.name_any(),
         );
         let bus = match &world.place {
-            Place::Cluster(_) => bus::of(&name, &self.spec, &world.place)?,
+            Place::Cluster(_) => bus::of(&name, &self.spec)?,
             Place::Local(_) => bus::choose(Some(&name.name), &name.namespace, world)?,
         };
         Ok(ResolvedBus { bus })

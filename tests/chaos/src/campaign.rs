@@ -14,7 +14,7 @@ use crate::check::{Dead, Report, check};
 use crate::ledger::{Event, Ledger, now, read, sha};
 use crate::nemesis::{Blow, Target, schedule, usual};
 use crate::producer::Producer;
-use site::{Site, per_replica, set_up};
+use site::{Site, per_replica, set_up, until_it_serves};
 
 /// Messages that are being sent at once.
 const SENDERS: u64 = 64;
@@ -26,11 +26,20 @@ pub enum Broker {
     Nats,
     /// Three NATS servers, three copies of everything.
     NatsR3,
+    /// One RabbitMQ server of the newest series, and a NATS server for its state, which is left alone.
+    RabbitMq,
+    /// The same with the oldest series that is supported.
+    RabbitMq40,
 }
 
 impl Broker {
     /// Every one, by the name that `make chaos BROKER=..` takes.
-    pub const ALL: [(&str, Self); 2] = [("nats", Self::Nats), ("nats-r3", Self::NatsR3)];
+    pub const ALL: [(&str, Self); 4] = [
+        ("nats", Self::Nats),
+        ("nats-r3", Self::NatsR3),
+        ("rabbitmq", Self::RabbitMq),
+        ("rabbitmq-4.0", Self::RabbitMq40),
+    ];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -40,8 +49,24 @@ impl Broker {
 
     fn servers(self) -> usize {
         match self {
-            Self::Nats => 1,
             Self::NatsR3 => 3,
+            Self::Nats | Self::RabbitMq | Self::RabbitMq40 => 1,
+        }
+    }
+
+    /// How long it takes to serve again after a kill, about.
+    fn restart(self) -> Duration {
+        match self {
+            Self::Nats | Self::NatsR3 => Duration::ZERO,
+            Self::RabbitMq | Self::RabbitMq40 => Duration::from_secs(8),
+        }
+    }
+
+    /// How long its numbers may be behind.
+    fn lag(self) -> Duration {
+        match self {
+            Self::Nats | Self::NatsR3 => Duration::ZERO,
+            Self::RabbitMq | Self::RabbitMq40 => Duration::from_secs(4),
         }
     }
 }
@@ -107,7 +132,8 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     // Messages flow as long as the kills go on, and a little longer.
     let began = Instant::now();
     let kills = u32::try_from(settings.kills).unwrap_or(u32::MAX);
-    let span = (MEAN_PAUSE * kills + Duration::from_secs(1)).max(per_message(settings));
+    let striking = MEAN_PAUSE * kills + settings.broker.restart() * (kills / 4);
+    let span = (striking + Duration::from_secs(1)).max(per_message(settings));
     let due = |n: u64| began + span.mul_f64(n as f64 / settings.messages as f64);
     // Each sender has groups of its own and sends one message after the other, so that the numbers of
     // a group say in which order its messages were accepted.
@@ -128,7 +154,7 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
     let striking = strike(&mut site, settings);
     futures::join!(sending, striking);
 
-    drained(&site.queue, deadline).await;
+    drained(&site.queue, deadline, settings.broker.lag()).await;
     let dead = dead_letters(&site.queue).await;
     for sidecar in &site.sidecars {
         eprintln!(
@@ -195,18 +221,28 @@ async fn strike(site: &mut Site, settings: Settings) {
             Blow::Kill => process.start_again(),
             Blow::Pause => process.go_on(),
         }
+        // Of a broker that is not up yet nothing is learnt by hitting it again.
+        if let (Target::Broker, Some(place)) = (fault.target, &site.place) {
+            until_it_serves(place).await;
+        }
     }
     eprintln!("chaos: faults done; logs in {}", site.folder.display());
 }
 
-/// Waits until nothing is ready, delayed or in flight.
-async fn drained(queue: &Arc<dyn WorkQueue>, deadline: Instant) {
+/// Waits until nothing is ready, delayed or in flight, and was so for `lag`.
+async fn drained(queue: &Arc<dyn WorkQueue>, deadline: Instant, lag: Duration) {
+    let mut empty_since = None;
     loop {
         let depth = queue.depth().await;
         if let Ok(depth) = &depth
             && depth.ready + depth.in_flight + depth.delayed == 0
         {
-            return;
+            let since = *empty_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= lag {
+                return;
+            }
+        } else {
+            empty_since = None;
         }
         assert!(Instant::now() < deadline, "not drained in time: {depth:?}");
         sleep(Duration::from_millis(100)).await;

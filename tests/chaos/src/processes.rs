@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// A program, how it is started, and the process that runs now.
 #[derive(Debug)]
@@ -50,35 +51,56 @@ impl Process {
         self.child = Some(child);
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// SIGKILL to it and everything that it started, and waits until all of it is gone.
     pub fn kill(&mut self) {
+        let family = self.family();
+        self.signal("-KILL", &family);
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
             child.wait().ok();
         }
+        while family.iter().any(|pid| lives(*pid)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
-    /// SIGSTOP: it neither runs nor ends.
+    /// SIGSTOP: neither it nor what it started runs or ends.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        self.signal("-STOP", &self.family());
     }
 
     /// SIGCONT.
     pub fn go_on(&self) {
-        self.signal("-CONT");
+        self.signal("-CONT", &self.family());
     }
 
-    fn signal(&self, signal: &str) {
-        if let Some(child) = &self.child {
-            let sent = Command::new("kill")
-                .args([signal, &child.id().to_string()])
-                .status();
-            assert!(
-                sent.is_ok_and(|status| status.success()),
-                "{} cannot be sent {signal}",
-                self.name
-            );
+    fn signal(&self, signal: &str, family: &[u32]) {
+        let Some((own, others)) = family.split_first() else {
+            return;
+        };
+        // Those that it started may end by themselves at any time.
+        for pid in others {
+            drop(send(signal, *pid));
         }
+        let sent = send(signal, *own);
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{} cannot be sent {signal}",
+            self.name
+        );
+    }
+
+    /// It, and what it and its descendants started.
+    fn family(&self) -> Vec<u32> {
+        let mut family: Vec<u32> = self.child.iter().map(Child::id).collect();
+        let mut next = 0;
+        while let Some(pid) = family.get(next) {
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            family.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+            next += 1;
+        }
+        family
     }
 
     /// Resident memory, KiB.
@@ -94,6 +116,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn send(signal: &str, pid: u32) -> std::io::Result<ExitStatus> {
+    Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .stderr(Stdio::null())
+        .status()
+}
+
+/// Whether a process is there and not only waited for.
+fn lives(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
 }
 
 /// A port of the loopback interface that is free now.

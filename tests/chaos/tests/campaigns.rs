@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 use weir_chaos::campaign::{Broker, Settings, run};
+use weir_conformance::server::rabbitmq::tested;
 
 const SHORT: Settings = Settings {
     broker: Broker::Nats,
@@ -38,6 +39,20 @@ async fn order_within_groups_survives_kills_and_pauses() {
     let settings = Settings {
         kills: 10,
         groups: 1_000,
+        ..SHORT
+    };
+    campaign(settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_rabbitmq_sidecar_and_handler_lose_nothing() {
+    if let Err(why) = tested().unwrap() {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let settings = Settings {
+        broker: Broker::RabbitMq40,
+        kills: 10,
         ..SHORT
     };
     campaign(settings).await;

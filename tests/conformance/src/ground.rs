@@ -59,7 +59,8 @@ impl Ground {
     /// Makes the topology, on a client of its own.
     pub async fn apply(&self) -> Arc<dyn Transport> {
         let transport = self.connect().await;
-        persist(|| transport.apply_queue(&self.spec)).await;
+        // Many are made at once, and a broker may make them one after the other.
+        persist_for(4 * SOON, || transport.apply_queue(&self.spec)).await;
         transport
     }
 
@@ -189,9 +190,18 @@ pub async fn drain(consumer: &mut Box<dyn Consumer>) -> Vec<Delivery> {
 
 /// Repeats an operation while it fails for reasons that pass.
 pub async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
+    operation: impl FnMut() -> F,
+) -> T {
+    // A server that was killed may take half of it to be there again.
+    persist_for(2 * SOON, operation).await
+}
+
+/// The same, for so long.
+async fn persist_for<T, F: Future<Output = Result<T, BrokerError>>>(
+    patience: Duration,
     mut operation: impl FnMut() -> F,
 ) -> T {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience;
     loop {
         match operation().await {
             Ok(done) => return done,

@@ -29,6 +29,10 @@ pub enum Feature {
     Records,
     /// A place for dead letters that can be taken away or filled up behind our back.
     ForbidDeadLetters,
+    /// FIFO queues.
+    Fifo,
+    /// What happens to a group and to its turn are two steps.
+    TurnsApart,
     /// Messages that wait can be looked at without taking them.
     Peek,
     /// The age of the oldest message can be read.
@@ -48,6 +52,12 @@ pub enum Step {
     Acknowledge,
     /// The last part of a publication, without which nothing is stored.
     Publish,
+    /// The turn of a group, after the message is stored. Only with [`Feature::TurnsApart`].
+    StoreTurn,
+    /// The removal of a message of a group, after its dead letter is stored.
+    RemoveDeadLettered,
+    /// The end of a turn.
+    EndTurn,
 }
 
 /// A transport, and the means to disturb it.
@@ -114,6 +124,43 @@ pub trait Subject: Send + Sync {
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str);
 }
 
+/// What a transport does not have, with the reason.
+pub type Lacks = fn(Feature) -> Option<&'static str>;
+
+/// Every transport, and what it lacks: what the documentation's table is made from.
+pub const TRANSPORTS: [(&str, Lacks); 3] = [
+    ("memory", memory_lacks),
+    ("NATS", nats_lacks),
+    ("RabbitMQ", rabbitmq::lacks),
+];
+
+fn memory_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::ServerKill => Some("it ends with the process"),
+        Feature::CutConnection => Some("it has no connection"),
+        Feature::Strangers => Some("nobody else can reach it"),
+        Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
+        Feature::Capacity
+        | Feature::Records
+        | Feature::Fifo
+        | Feature::TurnsApart
+        | Feature::Peek
+        | Feature::Age
+        | Feature::LeaseOverOutage
+        | Feature::DurableAck
+        | Feature::AtomicHandover => None,
+    }
+}
+
+fn nats_lacks(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::Capacity => {
+            Some("streams with schedules cannot refuse new messages; the intake reads the depth")
+        }
+        _ => None,
+    }
+}
+
 /// The memory transport.
 pub struct Memory {
     broker: Arc<MemoryBroker>,
@@ -131,19 +178,7 @@ impl Memory {
 #[async_trait]
 impl Subject for Memory {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::ServerKill => Some("it ends with the process"),
-            Feature::CutConnection => Some("it has no connection"),
-            Feature::Strangers => Some("nobody else can reach it"),
-            Feature::ForbidDeadLetters => Some("its dead letters have no place of their own"),
-            Feature::Capacity
-            | Feature::Records
-            | Feature::Peek
-            | Feature::Age
-            | Feature::LeaseOverOutage
-            | Feature::DurableAck
-            | Feature::AtomicHandover => None,
-        }
+        memory_lacks(feature)
     }
 
     async fn connect(&self) -> Arc<dyn Transport> {
@@ -279,12 +314,7 @@ impl Nats {
 #[async_trait]
 impl Subject for Nats {
     fn lacks(&self, feature: Feature) -> Option<&'static str> {
-        match feature {
-            Feature::Capacity => Some(
-                "streams with schedules cannot refuse new messages; the intake reads the depth",
-            ),
-            _ => None,
-        }
+        nats_lacks(feature)
     }
 
     fn replicas(&self) -> u32 {
@@ -310,7 +340,9 @@ impl Subject for Nats {
 
     fn cut_at(&self, step: Step) -> &'static [u8] {
         match step {
-            Step::Acknowledge => b"+ACK",
+            Step::Acknowledge | Step::EndTurn => b"+ACK",
+            Step::StoreTurn => b".turn.",
+            Step::RemoveDeadLettered => b"STREAM.PURGE",
             // Of a publication with an identity, which is a batch.
             Step::Publish => b"Nats-Batch-Commit",
         }

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use weir_broker::{NatsTransport, SystemClock, Transport as _};
-use weir_conformance::server::rabbitmq::installed;
+use weir_conformance::server::rabbitmq::{SERIES, tested};
 use weir_conformance::server::{Server, binary};
 use weir_conformance::subject::rabbitmq::RabbitMq;
 use weir_conformance::subject::{Memory, Nats};
@@ -26,8 +26,6 @@ const LONGEST: Duration = Duration::from_mins(2);
 const AT_ONCE: usize = 24;
 const VERSIONS: [&str; 2] = ["2.12.8", "2.15.1"];
 const TOO_OLD: &str = "2.10.26";
-/// Releases of Debian and the series of RabbitMQ that they carry.
-const RABBITMQ: [(&str, &str); 2] = [("trixie", "4.0"), ("forky", "4.3")];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -63,21 +61,6 @@ impl Kind {
     }
 }
 
-/// Whether RabbitMQ is tested; an error where it should be and cannot. Its transport is not finished, so it
-/// is tried only where somebody asks for it: `tests/tools/install rabbitmq`, and `WEIR_TEST_RABBITMQ` set.
-fn with_rabbitmq() -> Result<bool, String> {
-    if std::env::var_os("WEIR_TEST_RABBITMQ").is_none() {
-        return Ok(false);
-    }
-    let missing = RABBITMQ
-        .iter()
-        .find_map(|(suite, _)| installed(suite).err());
-    let Some(why) = missing else {
-        return Ok(true);
-    };
-    Err(why)
-}
-
 enum Verdict {
     Held(Duration),
     Lacks(&'static str),
@@ -111,11 +94,9 @@ fn main() -> ExitCode {
         }
         kinds.extend(VERSIONS.map(Kind::Nats));
         kinds.push(Kind::Cluster(VERSIONS[1]));
-        match with_rabbitmq() {
-            Ok(true) => {
-                kinds.extend(RABBITMQ.map(|(suite, series)| Kind::RabbitMq(suite, series)));
-            }
-            Ok(false) => {}
+        match tested() {
+            Ok(Ok(())) => kinds.extend(SERIES.map(|(suite, series)| Kind::RabbitMq(suite, series))),
+            Ok(Err(why)) => println!("skipped: RabbitMQ: {why}"),
             Err(why) => {
                 eprintln!("{why}");
                 return ExitCode::FAILURE;

@@ -19,7 +19,7 @@ struct Arguments {
     /// Seed of the faults and of the messages, to repeat a run. A new one when 0.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Broker: nats (one server), nats-r3 (three).
+    /// Broker: nats (one server), nats-r3 (three), rabbitmq (4.3), rabbitmq-4.0.
     #[arg(long, default_value = "nats", value_parser = broker)]
     broker: Broker,
     /// Calls at once over all pods.

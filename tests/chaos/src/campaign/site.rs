@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir_broker::{QueueSpec, SystemClock, Transport, WorkQueue};
+use weir_conformance::server::rabbitmq::Place;
 use weir_core::config::{
     BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, FifoConfig,
     GroupBy, IntakeConfig, ObjectConfig, Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
@@ -24,7 +25,12 @@ const PARTITIONS: u32 = 8;
 pub struct Site {
     pub folder: PathBuf,
     pub ledger: Ledger,
+    /// What is hit of the broker.
     pub servers: Vec<Process>,
+    /// Where a broker that starts slowly says that it serves.
+    pub place: Option<Arc<Place>>,
+    /// What the broker needs and is left alone.
+    _beside: Vec<Process>,
     /// The intake is the last one.
     pub sidecars: Vec<Process>,
     pub handlers: Vec<Process>,
@@ -35,7 +41,15 @@ pub struct Site {
 
 /// Starts everything in `folder`.
 pub async fn set_up(folder: &Path, settings: Settings) -> Site {
-    let (servers, bus) = broker(folder, settings.broker);
+    let Servers {
+        servers,
+        place,
+        beside,
+        bus,
+    } = broker(folder, settings.broker);
+    if let Some(place) = &place {
+        until_it_serves(place).await;
+    }
     let kind = if settings.groups > 0 {
         Kind::FifoConsumer
     } else {
@@ -63,7 +77,7 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
         .expect("the bus is well formed");
     let began = Instant::now();
     while let Err(why) = transport.apply_queue(&spec).await {
-        assert!(began.elapsed() < Duration::from_secs(20), "topology: {why}");
+        assert!(began.elapsed() < Duration::from_mins(1), "topology: {why}");
         sleep(Duration::from_millis(50)).await;
     }
 
@@ -164,6 +178,8 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
         folder: folder.to_owned(),
         ledger: Ledger::open(&folder.join("nemesis.ndjson")).expect("writable"),
         servers,
+        place,
+        _beside: beside,
         sidecars,
         handlers,
         handler_ports,
@@ -178,8 +194,71 @@ pub fn per_replica(settings: Settings) -> u32 {
 }
 
 /// The servers of a broker, and how to reach them.
-fn broker(folder: &Path, broker: Broker) -> (Vec<Process>, BusConfig) {
-    let ports: Vec<u16> = (0..broker.servers()).map(|_| free_port()).collect();
+struct Servers {
+    servers: Vec<Process>,
+    place: Option<Arc<Place>>,
+    beside: Vec<Process>,
+    bus: BusConfig,
+}
+
+/// Waits until a broker serves that was just started.
+pub async fn until_it_serves(place: &Arc<Place>) {
+    let began = Instant::now();
+    loop {
+        let asked = Arc::clone(place);
+        let serves = tokio::task::spawn_blocking(move || asked.serves()).await;
+        if serves.unwrap_or(false) {
+            return;
+        }
+        assert!(
+            began.elapsed() < Duration::from_mins(2),
+            "{} does not start",
+            place.address()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn broker(folder: &Path, broker: Broker) -> Servers {
+    match broker {
+        Broker::Nats => nats(folder, "nats", 1),
+        Broker::NatsR3 => nats(folder, "nats", 3),
+        Broker::RabbitMq => rabbitmq(folder, "forky"),
+        Broker::RabbitMq40 => rabbitmq(folder, "trixie"),
+    }
+}
+
+/// RabbitMQ of one release of Debian, and a NATS server for its state.
+fn rabbitmq(folder: &Path, suite: &str) -> Servers {
+    let state = nats(folder, "state", 1);
+    let home = folder.join("rabbitmq");
+    std::fs::create_dir_all(&home).expect("the run's folder is writable");
+    let place = Place::prepare(suite, &home);
+    let words = place.command();
+    let (program, arguments) = words.split_first().expect("a program");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = Process::start(folder, "rabbitmq", Path::new(program), &arguments);
+    let uri_file = folder.join("uri");
+    let uri = format!("amqp://guest:guest@{}/%2F\n", place.address());
+    std::fs::write(&uri_file, uri).expect("the run's folder is writable");
+    let bus = BusConfig::RabbitMq {
+        uri_file: uri_file.to_string_lossy().into_owned(),
+        management_url: Some(format!("http://{}", place.management())),
+        vhost: None,
+        ca_file: None,
+        state: Some(Box::new(state.bus)),
+    };
+    Servers {
+        servers: vec![server],
+        place: Some(Arc::new(place)),
+        beside: state.servers,
+        bus,
+    }
+}
+
+/// So many NATS servers; several are one cluster.
+fn nats(folder: &Path, name: &str, count: usize) -> Servers {
+    let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
     let routes: Vec<u16> = ports.iter().map(|_| free_port()).collect();
     let others: Vec<String> = routes
         .iter()
@@ -190,13 +269,13 @@ fn broker(folder: &Path, broker: Broker) -> (Vec<Process>, BusConfig) {
         .zip(&routes)
         .enumerate()
         .map(|(at, (port, route))| {
-            let name = format!("nats-{at}");
+            let name = format!("{name}-{at}");
             let (port, store) = (port.to_string(), folder.join(&name));
             let store = store.to_string_lossy();
             let route = format!("nats://127.0.0.1:{route}");
             let others = others.join(",");
             let mut arguments = vec!["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &store];
-            if broker == Broker::NatsR3 {
+            if count > 1 {
                 arguments.extend(["-n", &name, "--cluster_name", "chaos"]);
                 arguments.extend(["--cluster", &route, "--routes", &others]);
             }
@@ -211,5 +290,10 @@ fn broker(folder: &Path, broker: Broker) -> (Vec<Process>, BusConfig) {
         credentials_file: None,
         ca_file: None,
     };
-    (servers, bus)
+    Servers {
+        servers,
+        place: None,
+        beside: Vec::new(),
+        bus,
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,20 +43,46 @@ pub fn installed(suite: &str) -> Result<(PathBuf, String), String> {
     }
 }
 
-/// One server with a folder and addresses of its own, which it keeps over restarts.
-pub struct Server {
-    root: PathBuf,
-    folder: TempDir,
-    /// AMQP, management, distribution, port mapper.
-    ports: [u16; 4],
-    keeper: Option<Child>,
+/// Releases of Debian and the series of RabbitMQ that they carry, the oldest first.
+pub const SERIES: [(&str, &str); 2] = [("trixie", "4.0"), ("forky", "4.3")];
+
+/// Whether RabbitMQ is tested here: why not, where it cannot be. The installer says so where it could not
+/// install it, and only root can.
+///
+/// # Errors
+/// Where it should be tested and is not installed: it was not tried, or `WEIR_REQUIRE_ALL` is set.
+pub fn tested() -> Result<Result<(), String>, String> {
+    if std::env::var_os("WEIR_SKIP_RABBITMQ").is_some() {
+        return Ok(Err("WEIR_SKIP_RABBITMQ is set".to_owned()));
+    }
+    let Some(missing) = SERIES.iter().find_map(|(suite, _)| installed(suite).err()) else {
+        return Ok(Ok(()));
+    };
+    if std::env::var_os("WEIR_REQUIRE_ALL").is_some() {
+        return Err(missing);
+    }
+    if let Ok(why) = std::fs::read_to_string(tools().join("rabbitmq/left-out")) {
+        return Ok(Err(why.trim().to_owned()));
+    }
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if root { Err(missing) } else { Ok(Err(missing)) }
 }
 
-impl Server {
-    /// Starts a server and waits until it serves.
-    pub fn start(suite: &str) -> Self {
+/// Where one server runs: its release of Debian, its folder, and addresses that it keeps over restarts.
+pub struct Place {
+    root: PathBuf,
+    folder: PathBuf,
+    /// AMQP, management, distribution, port mapper.
+    ports: [u16; 4],
+}
+
+impl Place {
+    /// Prepares a folder for a server.
+    ///
+    /// # Panics
+    /// Where the release is not installed, or the folder not writable.
+    pub fn prepare(suite: &str, folder: &Path) -> Self {
         let (root, _) = installed(suite).unwrap_or_else(|why| panic!("{why}"));
-        let folder = tempfile::tempdir().unwrap();
         let ports = [free_port(), free_port(), free_port(), free_port()];
         let mut conf = String::new();
         for line in [
@@ -74,19 +101,29 @@ impl Server {
             ("enabled_plugins", "[rabbitmq_management].\n"),
         ];
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(folder.join(name), text).unwrap();
         }
         for name in ["db", "log"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::create_dir(folder.join(name)).unwrap();
         }
-        let mut server = Self {
+        Self {
             root,
-            folder,
+            folder: folder.to_owned(),
             ports,
-            keeper: None,
-        };
-        server.restart();
-        server
+        }
+    }
+
+    /// The words that start the server, and start it again on what it had stored. When the process that they
+    /// become is killed, so is everything below it.
+    pub fn command(&self) -> Vec<String> {
+        let [_, _, distribution, mapper] = self.ports;
+        let mut words =
+            Vec::from(["unshare", "--mount", "--pid", "--fork", "--kill-child"].map(str::to_owned));
+        words.extend(["sh", "-c", START, "start"].map(str::to_owned));
+        words.push(self.root.to_string_lossy().into_owned());
+        words.push(self.folder.to_string_lossy().into_owned());
+        words.extend([distribution.to_string(), mapper.to_string()]);
+        words
     }
 
     /// `127.0.0.1:port` of AMQP.
@@ -97,6 +134,43 @@ impl Server {
     /// `127.0.0.1:port` of the management API.
     pub fn management(&self) -> String {
         format!("127.0.0.1:{}", self.ports[1])
+    }
+
+    /// Whether the server serves.
+    pub fn serves(&self) -> bool {
+        TcpStream::connect(self.address()).is_ok()
+            && request(&self.management(), "GET", "overview", "").is_some()
+    }
+}
+
+/// One server with a folder of its own.
+pub struct Server {
+    place: Place,
+    folder: TempDir,
+    keeper: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server and waits until it serves.
+    pub fn start(suite: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Self {
+            place: Place::prepare(suite, folder.path()),
+            folder,
+            keeper: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// `127.0.0.1:port` of AMQP.
+    pub fn address(&self) -> String {
+        self.place.address()
+    }
+
+    /// `127.0.0.1:port` of the management API.
+    pub fn management(&self) -> String {
+        self.place.management()
     }
 
     /// A folder that goes with the server.
@@ -119,6 +193,7 @@ impl Server {
         drop(keeper.wait());
         let until = Instant::now() + Duration::from_secs(10);
         while self
+            .place
             .ports
             .iter()
             .any(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
@@ -135,11 +210,7 @@ impl Server {
         let out = std::fs::File::create(self.folder.path().join("out")).unwrap();
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
-            .args(["unshare", "--mount", "--pid", "--fork", "--kill-child"])
-            .args(["sh", "-c", START, "start"])
-            .arg(&self.root)
-            .arg(self.folder.path())
-            .args([self.ports[2].to_string(), self.ports[3].to_string()])
+            .args(self.place.command())
             .stdin(Stdio::piped())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
@@ -147,9 +218,7 @@ impl Server {
             .unwrap();
         self.keeper = Some(keeper);
         let until = Instant::now() + Duration::from_secs(90);
-        while TcpStream::connect(self.address()).is_err()
-            || request(&self.management(), "GET", "overview", "").is_none()
-        {
+        while !self.place.serves() {
             if Instant::now() > until {
                 let out = std::fs::read_to_string(self.folder.path().join("out"));
                 panic!("RabbitMQ does not start: {}", out.unwrap_or_default());

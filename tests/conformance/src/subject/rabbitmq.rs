@@ -16,14 +16,15 @@ use crate::proxy::Proxy;
 use crate::server;
 use crate::server::rabbitmq::{Server, request};
 
+/// Logs of FIFO queues are renewed all the time.
+const LOG_BYTES: u64 = 64 * 1024;
+
 /// What RabbitMQ does not have, with the reason.
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
+        Feature::TurnsApart => Some("what happens to a group and to its turn is one record"),
+        Feature::ForbidDeadLetters => Some("a stream cannot be made to refuse"),
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
-        Feature::Records => {
-            Some("it has no keyed state, and the bus of the state keeps no records yet")
-        }
-        Feature::ForbidDeadLetters => Some("nobody tries here to take its dead letters away"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
         Feature::LeaseOverOutage => Some(
             "a delivery belongs to its connection: the broker gives it to others when that ends",
@@ -36,9 +37,12 @@ pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
             "the copy for a retry or a dead letter and the acknowledgement are two steps: who dies \
              between them causes one more delivery",
         ),
-        Feature::ServerKill | Feature::CutConnection | Feature::Capacity | Feature::Strangers => {
-            None
-        }
+        Feature::ServerKill
+        | Feature::Fifo
+        | Feature::CutConnection
+        | Feature::Capacity
+        | Feature::Strangers
+        | Feature::Records => None,
     }
 }
 
@@ -69,8 +73,8 @@ impl RabbitMq {
         };
         BusConfig::RabbitMq {
             uri_file: uri_file.to_str().unwrap().to_owned(),
-            management_url: format!("http://{}", servers.0.management()),
-            vhost: "/".to_owned(),
+            management_url: Some(format!("http://{}", servers.0.management())),
+            vhost: Some("/".to_owned()),
             ca_file: None,
             state: with_state.then(|| Box::new(state)),
         }
@@ -84,7 +88,8 @@ impl RabbitMq {
     async fn open(bus: &BusConfig) -> Arc<dyn Transport> {
         let transport = RabbitTransport::connect(bus, Arc::new(SystemClock))
             .await
-            .unwrap();
+            .unwrap()
+            .with_logs_of(LOG_BYTES);
         transport.connected().wait_for(|up| *up).await.unwrap();
         Arc::new(transport)
     }
@@ -116,7 +121,9 @@ impl Subject for RabbitMq {
         match step {
             // Class and method of the frame.
             Step::Acknowledge => b"\x00\x3c\x00\x50",
-            Step::Publish => b"\x00\x3c\x00\x28",
+            Step::Publish | Step::StoreTurn => b"\x00\x3c\x00\x28",
+            Step::RemoveDeadLettered => b"\"record\":\"moved\"",
+            Step::EndTurn => b"\"record\":\"end\"",
         }
     }
 
@@ -175,7 +182,7 @@ impl Subject for RabbitMq {
     }
 
     async fn forbid_dead_letters(&self, _: &QueueSpec, _: bool) {
-        panic!("nobody tries here to take its dead letters away")
+        panic!("a stream cannot be made to refuse")
     }
 
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str) {

@@ -118,8 +118,8 @@ pub async fn a_silent_connection_is_noticed(mut ground: Ground) {
     proxy.set(Mode::Pass);
     publish(&queue, ids(1)).await;
     let mut found = next(&mut consumer).await;
-    if found.message.id == "lost" {
-        // It was stored although the answer never came.
+    while found.message.id == "lost" {
+        // It was stored although the answer never came; and came again, if it had come to the dead connection.
         consumer.want(1);
         found = next(&mut consumer).await;
     }

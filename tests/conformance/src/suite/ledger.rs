@@ -26,6 +26,9 @@ struct Ledger {
 pub async fn accepted_is_handled_or_dead_under_kills(mut ground: Ground) {
     ground.spec.config.lease_seconds = 2;
     ground.spec.config.limit = 16;
+    let seed = std::env::var("WEIR_SEED").ok();
+    let seed: u64 = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("ledger: WEIR_SEED={seed} {}", ground.spec.object.name);
     let queue = ground.queue().await;
     let ledger = Mutex::new(Ledger::default());
     let publishing = async {
@@ -51,8 +54,8 @@ pub async fn accepted_is_handled_or_dead_under_kills(mut ground: Ground) {
     };
     let until = Instant::now() + Duration::from_secs(100);
     let working = async {
-        let first = work(&ground, &ledger, until);
-        let second = work(&ground, &ledger, until);
+        let first = work(&ground, &ledger, until, fastrand::Rng::with_seed(seed));
+        let second = work(&ground, &ledger, until, fastrand::Rng::with_seed(!seed));
         futures::future::join(first, second).await;
     };
     join3(publishing, killing, working).await;
@@ -98,7 +101,7 @@ pub async fn accepted_is_handled_or_dead_under_kills(mut ground: Ground) {
 
 /// Works until everything was published and the queue holds nothing any more. What a killed server forgot
 /// comes again meanwhile, and is handled again.
-async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant) {
+async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant, mut random: fastrand::Rng) {
     let queue = ground.another().await;
     let mut consumer = persist(|| queue.consume()).await;
     consumer.want(12);
@@ -106,7 +109,7 @@ async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant) {
     loop {
         if let Ok(delivery) = timeout(Duration::from_secs(1), consumer.next()).await {
             quiet_since = Instant::now();
-            settle(delivery.unwrap().unwrap(), ledger).await;
+            settle(delivery.unwrap().unwrap(), ledger, &mut random).await;
             consumer.want(1);
             continue;
         }
@@ -128,14 +131,14 @@ async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant) {
 }
 
 /// What a process does with a delivery. A process that gives up on the broker drops it.
-async fn settle(delivery: Delivery, ledger: &Mutex<Ledger>) {
+async fn settle(delivery: Delivery, ledger: &Mutex<Ledger>, random: &mut fastrand::Rng) {
     let Delivery {
         message,
         attempts,
         lease,
         ..
     } = delivery;
-    let fate = fastrand::u32(0..100);
+    let fate = random.u32(0..100);
     {
         let mut ledger = ledger.lock().unwrap();
         ledger.most_attempts = ledger.most_attempts.max(attempts);
@@ -150,7 +153,7 @@ async fn settle(delivery: Delivery, ledger: &Mutex<Ledger>) {
             ledger.lock().unwrap().given_up.insert(message.id);
         }
     } else if fate < 30 {
-        let delay = Duration::from_millis(fastrand::u64(0..400));
+        let delay = Duration::from_millis(random.u64(0..400));
         attempt(|| lease.retry(delay, attempts + 1)).await;
     } else if fate < 40 {
         attempt(|| lease.give_back()).await;

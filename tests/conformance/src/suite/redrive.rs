@@ -167,7 +167,6 @@ pub async fn records_change_one_at_a_time(ground: Ground) {
     // Neither a message nor a dead letter.
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.ready, depth.delayed, depth.dead), (0, 0, 0));
-    assert!(queue.peek(None, 10).await.unwrap().items.is_empty());
 }
 
 /// Each change that a redrive makes, lost before it is made and after it: whoever goes on finishes it.

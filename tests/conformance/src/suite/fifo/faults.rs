@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::{Queue, grouped, handle, ids, ids_of, next, none_for, queue};
 use crate::ground::{Ground, SOON, becomes_empty, failure};
 use crate::proxy::Mode;
+use crate::subject::Step;
 
 /// A publisher that dies after the message and before its turn leaves no group behind.
 pub async fn fifo_a_message_without_a_turn_is_found(mut ground: Ground) {
     let here = queue(&mut ground).await;
     let (transport, proxy) = ground.subject.connect_through_proxy().await;
     let doomed = Queue::of(transport.queue(&ground.spec));
-    proxy.set(Mode::CutBefore(b".turn."));
+    proxy.set(Mode::CutBefore(ground.subject.cut_at(Step::StoreTurn)));
     doomed.work.publish(grouped("a", "a-0")).await.unwrap_err();
     proxy.was_cut().await;
     let mut turns = here.turns(1).await;
@@ -27,7 +28,9 @@ pub async fn fifo_a_dead_letter_is_single_after_a_crash_between(mut ground: Grou
     let doomed = Queue::of(transport.queue(&ground.spec));
     let mut turns = doomed.turns(1).await;
     let turn = next(&mut turns).await;
-    proxy.set(Mode::CutBefore(b"STREAM.PURGE"));
+    proxy.set(Mode::CutBefore(
+        ground.subject.cut_at(Step::RemoveDeadLettered),
+    ));
     turn.lease.dead_letter(&failure(3)).await.unwrap_err();
     proxy.was_cut().await;
     let mut turns = here.turns(1).await;
@@ -97,7 +100,7 @@ pub async fn fifo_a_crash_at_the_end_of_a_turn_leaves_nothing(mut ground: Ground
     let mut turns = doomed.turns(1).await;
     let turn = next(&mut turns).await;
     turn.lease.ack(1).await.unwrap();
-    proxy.set(Mode::CutBefore(b"+ACK"));
+    proxy.set(Mode::CutBefore(ground.subject.cut_at(Step::EndTurn)));
     turn.lease.more().await.unwrap_err();
     proxy.was_cut().await;
     let mut others = here.turns(2).await;

@@ -76,11 +76,11 @@ pub async fn fifo_order_holds_under_kills(mut ground: Ground) {
     };
     let killing = async {
         for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(900)).await;
+            tokio::time::sleep(ground.subject.between_kills()).await;
             tokio::task::block_in_place(|| ground.subject.kill_one());
         }
     };
-    let until = Instant::now() + Duration::from_secs(80);
+    let until = Instant::now() + Duration::from_secs(100);
     let working = async {
         let workers = (0..3).map(|_| work(&ground, &ledger, until));
         futures::future::join_all(workers).await;
