@@ -192,8 +192,8 @@ pub async fn drain(consumer: &mut Box<dyn Consumer>) -> Vec<Delivery> {
 pub async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
     operation: impl FnMut() -> F,
 ) -> T {
-    // A server that was killed may take half of it to be there again.
-    persist_for(2 * SOON, operation).await
+    // A killed server may take its time to start again.
+    persist_for(3 * SOON, operation).await
 }
 
 /// The same, for so long.

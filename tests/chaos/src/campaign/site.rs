@@ -42,7 +42,7 @@ pub struct Site {
 /// Starts everything in `folder`.
 pub async fn set_up(folder: &Path, settings: Settings) -> Site {
     let Servers {
-        servers,
+        hit: servers,
         place,
         beside,
         bus,
@@ -195,7 +195,7 @@ pub fn per_replica(settings: Settings) -> u32 {
 
 /// The servers of a broker, and how to reach them.
 struct Servers {
-    servers: Vec<Process>,
+    hit: Vec<Process>,
     place: Option<Arc<Place>>,
     beside: Vec<Process>,
     bus: BusConfig,
@@ -249,9 +249,9 @@ fn rabbitmq(folder: &Path, suite: &str) -> Servers {
         state: Some(Box::new(state.bus)),
     };
     Servers {
-        servers: vec![server],
+        hit: vec![server],
         place: Some(Arc::new(place)),
-        beside: state.servers,
+        beside: state.hit,
         bus,
     }
 }
@@ -291,7 +291,7 @@ fn nats(folder: &Path, name: &str, count: usize) -> Servers {
         ca_file: None,
     };
     Servers {
-        servers,
+        hit: servers,
         place: None,
         beside: Vec::new(),
         bus,

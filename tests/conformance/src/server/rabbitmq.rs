@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{KEEPER, tools};
-use crate::subject::free_port;
 
 /// Mounts what the server needs where nobody else sees it, and becomes the server. When the outer
 /// process dies, everything below it does.
@@ -68,6 +67,17 @@ pub fn tested() -> Result<Result<(), String>, String> {
     if root { Err(missing) } else { Ok(Err(missing)) }
 }
 
+/// A port that is free, and not one of those that clients get: nobody must have it when the server is started
+/// again.
+fn lasting_port() -> u16 {
+    loop {
+        let port = fastrand::u16(10_240..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Where one server runs: its release of Debian, its folder, and addresses that it keeps over restarts.
 pub struct Place {
     root: PathBuf,
@@ -83,7 +93,7 @@ impl Place {
     /// Where the release is not installed, or the folder not writable.
     pub fn prepare(suite: &str, folder: &Path) -> Self {
         let (root, _) = installed(suite).unwrap_or_else(|why| panic!("{why}"));
-        let ports = [free_port(), free_port(), free_port(), free_port()];
+        let ports = [(); 4].map(|()| lasting_port());
         let mut conf = String::new();
         for line in [
             format!("listeners.tcp.default = 127.0.0.1:{}", ports[0]),

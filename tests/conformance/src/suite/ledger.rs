@@ -113,7 +113,12 @@ async fn work(ground: &Ground, ledger: &Mutex<Ledger>, until: Instant, mut rando
             consumer.want(1);
             continue;
         }
+        let asked = Instant::now();
         let depth = persist(|| queue.depth()).await;
+        if asked.elapsed() > Duration::from_secs(1) {
+            // Nothing comes from a server that is down: that is no quiet.
+            quiet_since = Instant::now();
+        }
         let published = ledger.lock().unwrap().accepted.len();
         if published == MESSAGES && depth.ready + depth.in_flight + depth.delayed == 0 {
             // A number that is old may have missed what moved from one place to the next.
