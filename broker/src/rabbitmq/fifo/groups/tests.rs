@@ -4,13 +4,13 @@ use super::*;
 
 const CONSUMER: u64 = 7;
 
-fn came(offset: u64, group: &str) -> Option<Came> {
-    Some(Came {
+fn came(offset: u64, group: &str) -> Came {
+    Came {
         offset,
         size: 10,
         group: group.to_owned(),
         id: format!("m{offset}"),
-    })
+    }
 }
 
 fn groups(limit: u64) -> Groups {
@@ -27,7 +27,7 @@ fn store(groups: &mut Groups, at: i64, group: &str, due: i64) -> Outcome {
         window: 0,
     };
     let offset = groups.base.next_message;
-    groups.take(at, record, came(offset, group))
+    groups.take(at, record, Some(came(offset, group)))
 }
 
 fn want(groups: &mut Groups, consumer: u64, outstanding: u64) {
@@ -208,7 +208,7 @@ fn identities_are_known_for_their_window_and_capacity_is_a_bound() {
             identity: Some("x".to_owned()),
             window: 10,
         };
-        groups.take(at, record, came(offset, "a"))
+        groups.take(at, record, Some(came(offset, "a")))
     };
     assert_eq!(once(&mut groups, 1, 0), Outcome::Took);
     let duplicate = Outcome::Duplicate("m0".to_owned());
@@ -235,7 +235,7 @@ fn what_is_redriven_stands_before_everything_once_and_in_order() {
     };
     assert_eq!(redrive(&mut groups), Outcome::Busy);
     let front = |groups: &mut Groups, turn: u64, letter: u64| {
-        groups.take(1, Record::Front { turn, letter }, came(letter, "a"))
+        groups.take(1, Record::Front { turn, letter }, Some(came(letter, "a")))
     };
     assert_eq!(front(&mut groups, turn, 3), Outcome::Took);
     // It dies, and another one goes on.
@@ -306,7 +306,7 @@ fn copied(groups: &Groups) -> Groups {
         copy.adopt(serde_json::from_str(&text).unwrap(), None);
     }
     for (offset, piece) in messages {
-        copy.adopt(piece, came(offset, &names[&offset]));
+        copy.adopt(piece, Some(came(offset, &names[&offset])));
     }
     copy
 }
