@@ -70,6 +70,8 @@ async fn fifo_letters(
             persist(|| turn.lease.begin()).await;
             for _ in &messages {
                 persist(|| turn.lease.dead_letter(&death)).await;
+                // All of a group may take longer than a lease.
+                persist(|| turn.lease.extend()).await;
             }
             dead += messages.len();
             more = persist(|| turn.lease.more()).await;
