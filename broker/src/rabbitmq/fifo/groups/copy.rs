@@ -75,9 +75,6 @@ impl Groups {
                 if let Some(place) = of.place {
                     self.waiting.insert(place, group.clone());
                 }
-                if of.rest > 0 {
-                    self.dues.insert((of.rest, group.clone()));
-                }
                 self.by_name.entry(group).or_default().mark = of;
             }
             Piece::Held { group, held } => {
@@ -112,7 +109,9 @@ impl Groups {
                 };
                 let group = self.by_name.entry(came.group.clone()).or_default();
                 group.messages.push_back(entry);
-                if due > 0 && group.messages.len() == 1 {
+                if group.messages.len() == 1
+                    && let Some(due) = group.due().filter(|due| *due > 0)
+                {
                     self.dues.insert((due, came.group));
                 }
             }

@@ -311,6 +311,28 @@ fn copied(groups: &Groups) -> Groups {
     copy
 }
 
+#[test]
+fn in_a_copy_a_group_that_rests_waits_no_less_than_in_the_original() {
+    let mut groups = groups(1);
+    want(&mut groups, CONSUMER, 1);
+    store(&mut groups, 2, "rests", 5);
+    store(&mut groups, 6, "other", 11);
+    let turn = turn_of(&groups, "rests").unwrap();
+    let rest = Record::Rest {
+        turn,
+        until: 17,
+        attempts: Vec::new(),
+        suspects: Vec::new(),
+    };
+    assert_eq!(groups.take(7, rest, None), Outcome::Took);
+    let mut copy = copied(&groups);
+    for groups in [&mut groups, &mut copy] {
+        groups.take(20, Record::Look {}, None);
+        want(groups, CONSUMER, 1);
+        assert!(turn_of(groups, "other").is_some(), "its time came first");
+    }
+}
+
 fn any_record() -> impl Strategy<Value = (u8, u64, u8)> {
     (0u8..15, 0u64..40, 0u8..4)
 }
