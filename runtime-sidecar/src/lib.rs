@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use weir_broker::Clock;
 use weir_ops::Redrives;
@@ -76,6 +76,26 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let runtime = Runtime::new(source, connect, clock, listeners, settings);
     runtime.run(shutdown).await
+}
+
+/// Longest wait of the intake for what it serves, so that the first senders are not refused. When a broker or
+/// a Secret is missing for longer, they are told so.
+const INTAKE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks.
+const INTAKE_LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until every object that takes messages in can do so.
+async fn until_loaded(objects: Objects, config: watch::Receiver<Arc<Config>>) {
+    let mut looks = interval(INTAKE_LOOK);
+    loop {
+        looks.tick().await;
+        let wanted = config.borrow().clone();
+        let snapshot = objects.snapshot();
+        let known = wanted.loaded && wanted.objects.keys().eq(snapshot.all.keys());
+        if known && snapshot.all.values().all(|object| object.takes_in()) {
+            return;
+        }
+    }
 }
 
 struct Runtime {
@@ -152,7 +172,9 @@ impl Runtime {
         let intake = Intake::new(objects.clone(), metrics.clone(), clock, settings.clone());
         let (limits, heart) = (settings.http.clone(), hearts.add("intake"));
         let (stop, cut) = (stop_listening.clone(), abort.clone());
+        let loaded = until_loaded(objects.clone(), config.clone());
         tasks.spawn("intake", async move {
+            let _ = timeout(INTAKE_PATIENCE, loaded).await;
             server::serve(
                 listeners.intake,
                 Arc::new(intake),

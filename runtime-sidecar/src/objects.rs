@@ -40,6 +40,16 @@ pub struct Object {
     pub shared: Arc<Shared>,
 }
 
+impl Object {
+    /// Whether a message that comes in now could be checked and stored, as far as this process knows. True
+    /// for an object without an intake.
+    pub fn takes_in(&self) -> bool {
+        self.config.intake.as_ref().is_none_or(|intake| {
+            self.queue.is_some() && (intake.verify.is_none() || !self.shared.keys().is_empty())
+        })
+    }
+}
+
 /// A queue and whether its bus is connected.
 #[derive(Clone)]
 pub struct Queue {
