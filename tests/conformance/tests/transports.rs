@@ -23,7 +23,7 @@ use weir_core::config::BusConfig;
 /// Every guarantee is decided within this.
 const LONGEST: Duration = Duration::from_mins(3);
 /// Guarantees tried at once on memory and NATS. They mostly wait.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 20;
 /// The same for each RabbitMQ server, which works for what NATS has for nothing.
 const AT_ONCE_ON_RABBITMQ: usize = 6;
 const VERSIONS: [&str; 2] = ["2.12.8", "2.15.1"];
@@ -113,12 +113,23 @@ fn main() -> ExitCode {
     runtime.block_on(run_all(&kinds, &words))
 }
 
+/// RabbitMQ comes after the others: servers that are all busy at once make everything late on a small machine.
 async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
+    let (slow, light): (Vec<Kind>, Vec<Kind>) = kinds.iter().partition(|kind| kind.in_turn());
+    let mut results = try_all(&light, words).await;
+    results.extend(try_all(&slow, words).await);
+    report(kinds, &results)
+}
+
+type Results = BTreeMap<(String, String), Verdict>;
+
+/// Tries what is selected on each kind.
+async fn try_all(kinds: &[Kind], words: &[String]) -> Results {
     let selected = |name: &str, kind: &str| {
         let text = format!("{name} {kind}");
         words.iter().all(|word| text.contains(word.as_str()))
     };
-    let mut results: BTreeMap<(String, String), Verdict> = BTreeMap::new();
+    let mut results = Results::new();
     let mut waiting: Vec<(String, String, Work, Arc<Semaphore>)> = Vec::new();
     let mut shared: Vec<Arc<dyn Subject>> = Vec::new();
     let mut in_turn: Vec<(Kind, Vec<Guarantee>)> = Vec::new();
@@ -197,7 +208,7 @@ async fn run_all(kinds: &[Kind], words: &[String]) -> ExitCode {
     }
     turns.join_all().await;
     drop(shared);
-    report(kinds, &results)
+    results
 }
 
 /// Tries guarantees that disturb the server, one after the other on the same one.
@@ -284,7 +295,7 @@ async fn old_server_is_refused() {
 }
 
 /// Prints guarantees against transports.
-fn report(kinds: &[Kind], results: &BTreeMap<(String, String), Verdict>) -> ExitCode {
+fn report(kinds: &[Kind], results: &Results) -> ExitCode {
     let names: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
     let mut order: Vec<&str> = ALL.iter().map(|guarantee| guarantee.name).collect();
     order.push("old_server_is_refused");

@@ -86,6 +86,20 @@ pub async fn fifo_order_holds_under_kills(mut ground: Ground) {
         futures::future::join_all(workers).await;
     };
     join3(publishing, killing, working).await;
+    // Whoever ended last may have died before its acknowledgement arrived.
+    let mut turns = here.turns(LIMIT as usize).await;
+    let left = async {
+        loop {
+            if let Ok(Some(turn)) = turns.next().await {
+                handle(&ledger, turn).await;
+                turns.want(1);
+            }
+        }
+    };
+    tokio::select! {
+        () = left => {}
+        () = crate::ground::becomes_empty(&here.work) => {}
+    }
     let ledger = ledger.into_inner().unwrap();
     assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);
     let open: Vec<_> = ledger
