@@ -16,6 +16,10 @@
 //! that finds nothing more removes its turn first and then looks once more. What a crash between two
 //! such steps leaves behind is found by `sweep`.
 //!
+//! A turn may come twice: who opened one for a group that rests stores its schedule again, and where that is late the
+//! first schedule has fired already. Neither of the two is used then. The second is dropped, and the first comes again
+//! after its lease: the group is late by a lease, and nothing else happens.
+//!
 //! A server that is killed may forget that it gave out a turn. Whoever holds turns claims them in the
 //! notes of their groups as soon as it is connected again (`claims`), and a turn that may be such a one is left
 //! to its holder.
