@@ -134,6 +134,9 @@ pub struct Run {
     /// `amqp://user:password@127.0.0.1:5672/%2F`. Beside it --nats is where identities are remembered.
     #[arg(long, value_name = "FILE")]
     pub rabbitmq: Option<PathBuf>,
+    /// Its management API, where that is not port 15672 (15671 for amqps) of the URI's host.
+    #[arg(long, value_name = "URL", requires = "rabbitmq")]
+    pub rabbitmq_management: Option<String>,
     /// Address that takes messages.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9400")]
     pub listen: SocketAddr,

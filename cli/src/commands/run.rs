@@ -134,7 +134,7 @@ fn bus(arguments: &Run) -> BusConfig {
     match &arguments.rabbitmq {
         Some(file) => BusConfig::RabbitMq {
             uri_file: file.to_string_lossy().into_owned(),
-            management_url: None,
+            management_url: arguments.rabbitmq_management.clone(),
             vhost: None,
             ca_file: None,
             state: nats.map(Box::new),
@@ -199,7 +199,8 @@ async fn topology(transport: &dyn Transport, unit: &Unit) -> Result<(), Failure>
                 if Instant::now() > deadline =>
             {
                 return Err(
-                    Failure::other(why).next("is the server running, with JetStream (-js)?")
+                    Failure::other(why)
+                        .next("is the server running: NATS with JetStream (-js), or RabbitMQ with its management plugin? see --rabbitmq-management")
                 );
             }
             Err(why) if why.is_transient() => sleep(Duration::from_millis(50)).await,
