@@ -47,6 +47,8 @@ struct Lane {
     turn: Option<Holding>,
     /// Place among those that wait for a turn.
     ticket: Option<u64>,
+    /// When it is looked at whether the group can have a turn.
+    looks: Option<Instant>,
     /// The next turn is one that was given out before.
     redelivered: bool,
 }
@@ -196,6 +198,9 @@ impl Lanes {
             && *due <= now
         {
             if let Some((_, group)) = self.due.pop_first() {
+                if let Some(lane) = self.groups.get_mut(&group) {
+                    lane.looks = None;
+                }
                 self.line_up(&group, now);
             }
         }
@@ -346,7 +351,7 @@ impl Lanes {
     /// Ends the rest of a group, which is then looked at by [`Lanes::release`].
     pub(super) fn wake(&mut self, group: &str) {
         if let Some(lane) = self.groups.get_mut(group) {
-            if let Some((due, _)) = lane.entries.front().and_then(Entry::waits) {
+            if let Some(due) = lane.looks.take() {
                 self.due.remove(&(due, group.to_owned()));
             }
             for entry in &mut lane.entries {
@@ -436,6 +441,10 @@ impl Lanes {
         let Some(lane) = self.groups.get_mut(group) else {
             return;
         };
+        // An earlier look was for a message that is not the first any more, or for another time.
+        if let Some(due) = lane.looks.take() {
+            self.due.remove(&(due, group.to_owned()));
+        }
         if lane.turn.is_some() || lane.hold.is_some() || lane.ticket.is_some() {
             return;
         }
@@ -448,6 +457,7 @@ impl Lanes {
             }
             Some(first) => {
                 if let Some((due, _)) = first.waits() {
+                    lane.looks = Some(due);
                     self.due.insert((due, group.to_owned()));
                 }
             }
@@ -460,9 +470,13 @@ impl Lanes {
         });
         if idle
             && let Some(lane) = self.groups.remove(group)
-            && let Some(ticket) = lane.ticket
         {
-            self.waiting.remove(&ticket);
+            if let Some(ticket) = lane.ticket {
+                self.waiting.remove(&ticket);
+            }
+            if let Some(due) = lane.looks {
+                self.due.remove(&(due, group.to_owned()));
+            }
         }
     }
 

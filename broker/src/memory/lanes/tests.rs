@@ -104,6 +104,7 @@ impl Model {
     fn line_up(&mut self, at: usize) {
         let now = self.now;
         let group = &mut self.groups[at];
+        group.looks = None;
         let Some((first, ..)) = group.stored.first() else {
             return;
         };
@@ -233,6 +234,7 @@ proptest! {
                     }
                     if group.stored.is_empty() && group.turn.is_none() {
                         model.waiting.retain(|waiting| *waiting != at);
+                        model.groups[at].looks = None;
                     }
                 }
                 Step::Count(at, attempts) => {
@@ -349,6 +351,8 @@ proptest! {
             let stored: usize = model.groups.iter().map(|group| group.stored.len()).sum();
             prop_assert_eq!(lanes.stored(), stored as u64);
             prop_assert_eq!(lanes.in_turn(), model.in_turn() as u64);
+            let looked_at = model.groups.iter().filter(|group| group.looks.is_some());
+            prop_assert_eq!(lanes.delayed(), looked_at.count() as u64);
             let known = model.groups.iter().filter(|group| {
                 !group.stored.is_empty() || group.turn.is_some() || group.blocked
             });
