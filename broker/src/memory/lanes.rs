@@ -468,9 +468,7 @@ impl Lanes {
         let idle = self.groups.get(group).is_some_and(|lane| {
             lane.entries.is_empty() && lane.hold.is_none() && lane.turn.is_none()
         });
-        if idle
-            && let Some(lane) = self.groups.remove(group)
-        {
+        if idle && let Some(lane) = self.groups.remove(group) {
             if let Some(ticket) = lane.ticket {
                 self.waiting.remove(&ticket);
             }
