@@ -18,6 +18,7 @@ mod connection;
 mod consume;
 mod fifo;
 mod group;
+mod heard;
 mod keys;
 mod letters;
 mod permit;

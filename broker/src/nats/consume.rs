@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::api::{ConsumerInfo, Failure};
 use super::connection::Link;
+use super::heard::Heard;
 use super::pull::{EXPIRES, HEARTBEAT, Pulls};
 use super::queue::Shared;
 use super::redelivery::Taken;
@@ -34,14 +35,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_ARRIVALS: Duration = Duration::from_secs(5);
 
 type Checking<T> = FuturesUnordered<Pin<Box<dyn Future<Output = Option<T>> + Send>>>;
-/// Makes of a message that came what is handed out. It is told whether the message may be a
-/// redelivery although it does not say so.
-pub(crate) type Take<T> = Box<dyn Fn(Message, bool) -> Option<Taken<T>> + Send + Sync>;
+/// Makes of a message that came what is handed out.
+pub(crate) type Take<T> = Box<dyn Fn(Message, Terms) -> Option<Taken<T>> + Send + Sync>;
+
+/// What is known of a delivery beside its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// It may be a redelivery although it does not say so.
+    pub(crate) suspect: bool,
+    /// How long its lease lasts. The server's clock began when it sent; ours ends first.
+    pub(crate) until: Instant,
+}
 
 struct Inbox {
     /// Requests are answered below this.
     prefix: String,
     messages: Subscriber,
+    /// Nothing was sent to it before this.
+    since: Instant,
     /// Losses of the connection when it was made.
     losses: u64,
 }
@@ -50,14 +61,16 @@ struct Inbox {
 pub(crate) struct Puller<T> {
     shared: Arc<Shared>,
     take: Take<T>,
+    lease: Duration,
+    heard: Heard,
     wanted: usize,
     pulls: Pulls,
     inbox: Option<Inbox>,
     link: watch::Receiver<Link>,
     /// Losses of the connection that were noticed.
     losses: u64,
-    /// Came on an inbox that is not used any more.
-    salvaged: VecDeque<Message>,
+    /// Came on an inbox that is not used any more, each with the earliest time at which it was sent.
+    salvaged: VecDeque<(Message, Instant)>,
     /// Deliveries whose standing is being read.
     checking: Checking<T>,
     /// Most deliveries that may be out, over all processes.
@@ -75,12 +88,20 @@ pub(crate) struct Puller<T> {
 }
 
 impl<T: Send + 'static> Puller<T> {
-    pub(crate) fn new(shared: Arc<Shared>, outstanding: usize, take: Take<T>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        outstanding: usize,
+        lease: Duration,
+        take: Take<T>,
+    ) -> Self {
+        let heard = Heard::start(Arc::clone(&shared), lease);
         let link = shared.connection.link();
         let losses = link.borrow().losses;
         Self {
             shared,
             take,
+            lease,
+            heard,
             wanted: 0,
             pulls: Pulls::default(),
             inbox: None,
@@ -130,7 +151,8 @@ impl<T: Send + 'static> Puller<T> {
         if let Some(mut inbox) = self.inbox.take() {
             while let Some(Some(message)) = inbox.messages.next().now_or_never() {
                 if message.status.is_none() {
-                    self.salvaged.push_back(message);
+                    let since = self.heard.since().max(inbox.since);
+                    self.salvaged.push_back((message, since));
                 }
             }
         }
@@ -229,12 +251,14 @@ impl<T: Send + 'static> Puller<T> {
 
     async fn listen(&mut self, losses: u64) -> bool {
         let client = self.shared.connection.client();
+        let since = Instant::now();
         let prefix = client.new_inbox();
         match client.subscribe(format!("{prefix}.*")).await {
             Ok(messages) => {
                 self.inbox = Some(Inbox {
                     prefix,
                     messages,
+                    since,
                     losses,
                 });
                 true
@@ -243,11 +267,19 @@ impl<T: Send + 'static> Puller<T> {
         }
     }
 
-    /// Takes in what came: a delivery that can be handed out at once, or nothing yet.
-    fn take(&mut self, message: Message) -> Option<T> {
+    /// Takes in what came and was not sent before `since`: a delivery that can be handed out at once, or nothing yet.
+    fn take(&mut self, message: Message, since: Instant) -> Option<T> {
         let suspect = self.suspect > 0;
         self.suspect = self.suspect.saturating_sub(1);
-        match (self.take)(message, suspect)? {
+        let until = since + self.lease * 9 / 10;
+        if until <= Instant::now() {
+            tracing::debug!(
+                stream = self.shared.names.stream,
+                "a delivery came when its lease may have been over; it comes again"
+            );
+            return None;
+        }
+        match (self.take)(message, Terms { suspect, until })? {
             Taken::New(taken) => Some(taken),
             Taken::Check(check) => {
                 self.checking.push(check);
@@ -353,8 +385,8 @@ impl<T: Send + 'static> Puller<T> {
             if self.is_over() {
                 return Ok(None);
             }
-            while let Some(message) = self.salvaged.pop_front() {
-                if let Some(delivery) = self.take(message) {
+            while let Some((message, since)) = self.salvaged.pop_front() {
+                if let Some(delivery) = self.take(message, since) {
                     return Ok(Some(self.hand_out(delivery)));
                 }
             }
@@ -385,7 +417,9 @@ impl<T: Send + 'static> Puller<T> {
                     Some(message) => {
                         self.pulls.delivered(Instant::now());
                         self.went_well();
-                        if let Some(delivery) = self.take(message) {
+                        let heard = self.heard.since();
+                        let since = self.inbox.as_ref().map_or(heard, |inbox| heard.max(inbox.since));
+                        if let Some(delivery) = self.take(message, since) {
                             return Ok(Some(self.hand_out(delivery)));
                         }
                     }

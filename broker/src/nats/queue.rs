@@ -215,8 +215,8 @@ impl WorkQueue for NatsQueue {
         }
         let (shared, lease) = (Arc::clone(&self.shared), self.lease);
         let take: Take<Delivery> =
-            Box::new(move |message, suspect| take_in(&shared, lease, message, suspect));
-        let mut consumer = Puller::new(Arc::clone(&self.shared), self.outstanding, take);
+            Box::new(move |message, terms| take_in(&shared, lease, message, terms));
+        let mut consumer = Puller::new(Arc::clone(&self.shared), self.outstanding, lease, take);
         consumer.check().await?;
         Ok(Box::new(consumer))
     }

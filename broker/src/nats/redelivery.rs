@@ -12,6 +12,7 @@ use weir_core::message::Message;
 use super::api::Failure;
 use super::codec::{ATTEMPTS, COPY, Raw as Stored, pairs};
 use super::commit::last;
+use super::consume::Terms;
 use super::queue::Shared;
 use super::receipt::Receipt;
 use super::settle::{NatsLease, Written};
@@ -35,7 +36,7 @@ pub(crate) fn take_in(
     shared: &Arc<Shared>,
     span: Duration,
     raw: Raw,
-    suspect: bool,
+    terms: Terms,
 ) -> Option<Taken<Delivery>> {
     let (reply, source) = source_of(&raw)?;
     let redelivered = source.delivered > 1;
@@ -48,8 +49,8 @@ pub(crate) fn take_in(
     let (copy, read) = (stored.copy(), stored.message());
     let (message, attempts) = (read.message, read.attempts);
     let receipt = Receipt::new(Arc::clone(shared), reply, source);
-    let lease = NatsLease::new(receipt, message.clone(), copy, span);
-    if redelivered || suspect {
+    let lease = NatsLease::new(receipt, message.clone(), copy, span, terms.until);
+    if redelivered || terms.suspect {
         let shared = Arc::clone(shared);
         return Some(Taken::Check(Box::pin(async move {
             check(&shared, lease, message, attempts).await

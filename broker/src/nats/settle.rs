@@ -54,15 +54,20 @@ pub(crate) struct NatsLease {
 }
 
 impl NatsLease {
-    pub(crate) fn new(receipt: Receipt, message: Message, copy: String, span: Duration) -> Self {
+    pub(crate) fn new(
+        receipt: Receipt,
+        message: Message,
+        copy: String,
+        span: Duration,
+        until: Instant,
+    ) -> Self {
         Self {
             counted: AtomicBool::new(receipt.source().delivered > 1),
             receipt,
             message,
             copy,
             span,
-            // The server's clock began when it sent; ours must end first.
-            until: Mutex::new(Instant::now() + span * 9 / 10),
+            until: Mutex::new(until),
             written: Mutex::new(Written::default()),
             begun: AtomicBool::new(false),
         }

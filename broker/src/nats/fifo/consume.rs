@@ -30,8 +30,9 @@ pub(super) struct NatsTurns {
 impl NatsTurns {
     pub(super) async fn open(fifo: &Fifo) -> Result<Self, BrokerError> {
         let taking = fifo.clone();
-        let take: Take<Turn> = Box::new(move |raw, suspect| take_in(&taking, &raw, suspect));
-        let mut puller = Puller::new(std::sync::Arc::clone(&fifo.shared), fifo.limit, take);
+        let take: Take<Turn> = Box::new(move |raw, terms| take_in(&taking, &raw, terms));
+        let shared = std::sync::Arc::clone(&fifo.shared);
+        let mut puller = Puller::new(shared, fifo.limit, fifo.lease, take);
         puller.check().await?;
         Ok(Self {
             fifo: fifo.clone(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::{join, join3};
 use tokio::time::Instant;
 
+use super::super::consume::Terms;
 use super::super::receipt::Receipt;
 use super::super::redelivery::{Taken, source_of};
 use super::super::settle::store_dead;
@@ -89,7 +90,7 @@ pub(super) struct Opened {
 }
 
 /// Takes in a turn that was delivered.
-pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, suspect: bool) -> Option<Taken<Turn>> {
+pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, terms: Terms) -> Option<Taken<Turn>> {
     let (reply, source) = source_of(raw)?;
     let name = raw.subject.rsplit('.').next()?.to_owned();
     let scheduled = raw
@@ -101,12 +102,11 @@ pub(super) fn take_in(fifo: &Fifo, raw: &Delivered, suspect: bool) -> Option<Tak
         name,
         group: String::from_utf8_lossy(&raw.payload).into_owned(),
         redelivered,
-        doubtful: redelivered || suspect || scheduled,
-        suspect: suspect && !redelivered,
+        doubtful: redelivered || terms.suspect || scheduled,
+        suspect: terms.suspect && !redelivered,
         receipt: Receipt::new(Arc::clone(&fifo.shared), reply, source),
         span: fifo.lease,
-        // The server's clock began when it sent; ours must end first.
-        until: Mutex::new(Instant::now() + fifo.lease * 9 / 10),
+        until: Mutex::new(terms.until),
     };
     // A task, so that it goes on while nobody waits for turns.
     let opening = task::start(open(fifo.clone(), token));

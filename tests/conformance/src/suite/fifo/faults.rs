@@ -110,3 +110,33 @@ pub async fn fifo_a_crash_at_the_end_of_a_turn_leaves_nothing(mut ground: Ground
     assert_eq!(handle(&mut others, 1).await, ids("a", 1..2));
     becomes_empty(&here.work).await;
 }
+
+/// A process that slept while a turn was sent to it, and wakes up when another has it, does not use it.
+pub async fn fifo_a_turn_that_comes_late_is_not_used(mut ground: Ground) {
+    ground.spec.config.lease_seconds = 2;
+    ground.spec.config.limit = 1;
+    let here = queue(&mut ground).await;
+    let (transport, proxy) = ground.subject.connect_through_proxy().await;
+    let sleeper = Queue::of(transport.queue(&ground.spec));
+    let mut late = sleeper.turns(1).await;
+    // The first turns of a consumer are looked at twice: those are behind it.
+    here.publish("b", ids("b", 0..1)).await;
+    assert_eq!(handle(&mut late, 1).await, ids("b", 0..1));
+    none_for(&mut late, Duration::from_millis(300)).await;
+    proxy.set(Mode::Silent);
+    here.publish("a", ids("a", 0..2)).await;
+    let mut others = here.turns(1).await;
+    let turn = next(&mut others).await;
+    turn.lease.begin().await.unwrap();
+    proxy.set(Mode::Pass);
+    if let Ok(came) = tokio::time::timeout(Duration::from_millis(700), late.next()).await {
+        let came = came.unwrap().unwrap();
+        assert_eq!(came.lease.begin().await.unwrap_err().reason(), "LeaseOver");
+    }
+    turn.lease.ack(1).await.unwrap();
+    let rest = turn.lease.more().await.unwrap().unwrap();
+    assert_eq!(rest[0].message.id, "a-1");
+    turn.lease.ack(1).await.unwrap();
+    assert!(turn.lease.more().await.unwrap().is_none());
+    becomes_empty(&here.work).await;
+}
