@@ -129,11 +129,13 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
         settings.poison_percent,
         settings.seed,
     );
-    // Messages flow as long as the kills go on, and a little longer.
+    // Messages flow as long as the kills go on, and a little longer. Where the messages take longer, so do the kills.
     let began = Instant::now();
     let kills = u32::try_from(settings.kills).unwrap_or(u32::MAX);
-    let striking = MEAN_PAUSE * kills + settings.broker.restart() * (kills / 4);
-    let span = (striking + Duration::from_secs(1)).max(per_message(settings));
+    let restarts = settings.broker.restart() * (kills / 4);
+    let shortest = MEAN_PAUSE * kills + restarts + Duration::from_secs(1);
+    let span = shortest.max(per_message(settings));
+    let between = MEAN_PAUSE + span.saturating_sub(shortest) / kills.max(1);
     let due = |n: u64| began + span.mul_f64(n as f64 / settings.messages as f64);
     // Each sender has groups of its own and sends one message after the other, so that the numbers of
     // a group say in which order its messages were accepted.
@@ -151,7 +153,7 @@ pub async fn run(folder: &Path, settings: Settings) -> Report {
         }
     });
     let sending = join_all(senders);
-    let striking = strike(&mut site, settings);
+    let striking = strike(&mut site, settings, between);
     futures::join!(sending, striking);
 
     drained(&site.queue, deadline, settings.broker.lag()).await;
@@ -194,8 +196,8 @@ fn per_message(settings: Settings) -> Duration {
     Duration::from_micros(settings.messages * 1000)
 }
 
-async fn strike(site: &mut Site, settings: Settings) {
-    let (shortest, longest) = (Duration::from_millis(200), Duration::from_millis(800));
+async fn strike(site: &mut Site, settings: Settings, between: Duration) {
+    let (shortest, longest) = (between.mul_f64(0.3), between.mul_f64(1.1));
     for fault in schedule(settings.seed, &usual(settings.kills), shortest, longest) {
         sleep(fault.after).await;
         let share = u64::from(per_replica(settings).min(settings.limit));

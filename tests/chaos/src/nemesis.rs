@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// How long a message or a group stays with a consumer that says nothing. A sidecar that sleeps longer wakes up to
+/// find its work in other hands.
+pub const LEASE: Duration = Duration::from_secs(3);
+
 /// What is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
@@ -41,7 +45,7 @@ pub struct Fault {
 pub type Shares = [(Target, Blow, usize)];
 
 /// The faults of `shares`, shuffled, with pauses between `shortest` and `longest` in between. A kill lasts
-/// 50 to 300 ms, a pause 100 ms to 5 s.
+/// 50 to 300 ms, a pause 100 ms to 5 s, that of a sidecar always longer than [`LEASE`].
 pub fn schedule(seed: u64, shares: &Shares, shortest: Duration, longest: Duration) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut order: Vec<(Target, Blow)> = shares
@@ -56,10 +60,13 @@ pub fn schedule(seed: u64, shares: &Shares, shortest: Duration, longest: Duratio
             after: shortest + Duration::from_millis(random.u64(0..=spread)),
             target,
             blow,
-            lasts: Duration::from_millis(match blow {
-                Blow::Kill => random.u64(50..300),
-                Blow::Pause => random.u64(100..5000),
-            }),
+            lasts: match (blow, target) {
+                (Blow::Kill, _) => Duration::from_millis(random.u64(50..300)),
+                (Blow::Pause, Target::Sidecar) => {
+                    LEASE + Duration::from_millis(random.u64(200..3000))
+                }
+                (Blow::Pause, _) => Duration::from_millis(random.u64(100..5000)),
+            },
             which: random.usize(0..1024),
         })
         .collect()
@@ -105,6 +112,12 @@ mod tests {
         assert_eq!(of(Target::Broker, Blow::Kill), 5);
         assert_eq!(of(Target::Sidecar, Blow::Kill), 10);
         assert_eq!(of(Target::Sidecar, Blow::Pause), 1);
+        let slept: Vec<Duration> = draw(7)
+            .iter()
+            .filter(|fault| (fault.target, fault.blow) == (Target::Sidecar, Blow::Pause))
+            .map(|fault| fault.lasts)
+            .collect();
+        assert!(slept.iter().all(|lasts| *lasts > LEASE), "{slept:?}");
         assert!(
             draw(7)
                 .iter()

@@ -16,10 +16,9 @@ use weir_core::object::{Kind, ObjectKey};
 
 use super::{Broker, Settings};
 use crate::ledger::Ledger;
+use crate::nemesis::LEASE;
 use crate::processes::{Process, free_port, nats_server, workspace_binary};
 
-/// Short, so that what a killed sidecar held comes again soon.
-const LEASE_SECONDS: u32 = 3;
 const PARTITIONS: u32 = 8;
 
 pub struct Site {
@@ -59,7 +58,7 @@ pub async fn set_up(folder: &Path, settings: Settings) -> Site {
     let queue = QueueConfig {
         limit: settings.limit,
         batch_max: 1,
-        lease_seconds: LEASE_SECONDS,
+        lease_seconds: LEASE.as_secs() as u32,
         replicas: u32::try_from(settings.broker.servers()).expect("a few"),
         capacity: 1_000_000,
         dead_letter_retention_seconds: 86_400,
