@@ -1,4 +1,4 @@
-//! Consumer: stored to acknowledged, beside a hand-written loop.
+//! Consumers: stored to handled, beside a hand-written program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,70 +10,145 @@ use weir_broker::{Clock as _, Publication, QueueSpec, SystemClock, WorkQueue};
 use weir_core::message::{Headers, Message};
 use weir_core::names::QueueNames;
 
-use crate::nats::Site;
-use crate::process::{Process, free_port, listening};
+use crate::handler::Handler;
+use crate::process::Process;
+use crate::site::{Site, Wanted};
 use crate::{Failure, median};
 
+/// The hand-written program that ours stands beside.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// Pull, call, acknowledge on NATS.
+    Pulled,
+    /// Consume, call, acknowledge on RabbitMQ.
+    Pushed,
+    /// Queues in memory by key over one consumer in order, on NATS.
+    Keyed,
+}
+
+/// One comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Contest {
+    /// What is compared with.
+    pub peer: Peer,
+    /// Calls at once.
+    pub slots: u32,
+    /// The longest call.
+    pub work: Duration,
+    /// Messages of one measurement.
+    pub messages: u64,
+    /// Measurements of each; the median counts.
+    pub rounds: usize,
+}
+
+/// Groups among which the messages of a queue in order are spread in turn.
+const GROUPS: u64 = 1000;
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pulled => "raw pull + hyper + ack",
+            Self::Pushed => "raw lapin + hyper + ack",
+            Self::Keyed => "raw keyed, no ack + hyper",
+        }
+    }
+
+    /// Arguments of this program that start it.
+    fn arguments(
+        self,
+        site: &Site,
+        spec: &QueueSpec,
+        handler: &Handler,
+        slots: u32,
+    ) -> Vec<String> {
+        let (names, url) = (QueueNames::of(&spec.object), handler.url());
+        let mut words = match self {
+            Self::Pulled => vec!["raw-pulled".to_owned(), site.address.clone()],
+            Self::Pushed => vec!["raw-pushed".to_owned(), site.address.clone()],
+            Self::Keyed => vec!["raw-keyed".to_owned(), site.address.clone()],
+        };
+        match self {
+            Self::Pulled => words.extend([names.queue_stream(), "workers".to_owned()]),
+            Self::Pushed => words.push(names.role("queue")),
+            Self::Keyed => words.extend([names.queue_stream(), names.role("group.>")]),
+        }
+        words.extend([url, slots.to_string()]);
+        words
+    }
+}
+
 /// Measures both, round by round, and prints the table.
-pub async fn compare(site: &Site, messages: u64, rounds: usize) -> Result<(), Failure> {
+pub async fn compare(site: &Site, contest: Contest) -> Result<(), Failure> {
+    let Contest {
+        peer,
+        slots,
+        work,
+        messages,
+        rounds,
+    } = contest;
     let me = std::env::current_exe()?;
-    let handler_port = free_port()?;
-    let _handler = Process::start(&me, &["handler", &handler_port.to_string()])?;
-    listening(handler_port).await?;
+    let handler = Handler::start(work).await?;
+    let fifo = matches!(peer, Peer::Keyed);
+    let wanted = Wanted {
+        handler: Some(handler.port),
+        slots,
+        fifo,
+        dedup: false,
+    };
     let (mut raw, mut ours) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for round in 0..rounds {
-        let (spec, _) = site
-            .object(&format!("raw-{round}"), false, Some(handler_port), 64)
-            .await?;
-        fill(&site.queue(&spec), messages).await?;
-        let stream = QueueNames::of(&spec.object).queue_stream();
-        let url = format!("http://127.0.0.1:{handler_port}/");
-        let process = Process::start(&me, &["raw-consumer", &site.url, &stream, "workers", &url])?;
-        let (rate, cpu) = drain(site, &spec, &process, messages).await?;
+        let name = format!("raw-{slots}-{}-{round}", work.as_millis());
+        let (spec, _) = site.object(&name, wanted).await?;
+        fill(&site.queue(&spec), messages, fifo).await?;
+        let words = peer.arguments(site, &spec, &handler, slots);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (rate, cpu) =
+            measure(&handler, messages, async { Process::start(&me, &words) }).await?;
         raw.0.push(rate);
         raw.1.push(cpu);
-        drop(process);
 
-        let (spec, config) = site
-            .object(&format!("ours-{round}"), false, Some(handler_port), 64)
-            .await?;
-        fill(&site.queue(&spec), messages).await?;
-        let (process, _) = site.start_sidecar(&config).await?;
-        let (rate, cpu) = drain(site, &spec, &process, messages).await?;
+        let name = format!("ours-{slots}-{}-{round}", work.as_millis());
+        let (spec, config) = site.object(&name, wanted).await?;
+        fill(&site.queue(&spec), messages, fifo).await?;
+        let started = async { Ok(site.start_sidecar(&config).await?.0) };
+        let (rate, cpu) = measure(&handler, messages, started).await?;
         ours.0.push(rate);
         ours.1.push(cpu);
     }
     let base = median(raw.0.clone());
-    println!("consumer                  msg/s   ratio   CPU us/msg");
-    for (name, (rates, cpu)) in [("raw pull + hyper + ack", raw), ("weir consumer", ours)] {
-        let rate = median(rates);
-        println!(
-            "{name:24} {rate:7.0}   {:5.2}   {:10.1}",
-            rate / base,
-            median(cpu)
-        );
+    let title = if fifo { "in order" } else { "consumer" };
+    let title = format!("{title}, {slots} at once, 0-{} ms", work.as_millis());
+    println!("{title:30} msg/s   ratio   CPU us/msg");
+    for (name, (rates, cpu)) in [(peer.name(), raw), ("weir consumer", ours)] {
+        let (rate, cpu) = (median(rates), median(cpu));
+        println!("{name:28} {rate:7.0}   {:5.2}   {cpu:10.1}", rate / base);
     }
-    memory(site, messages, handler_port).await
-}
-
-/// Resident memory with 256 calls in flight.
-async fn memory(site: &Site, messages: u64, handler_port: u16) -> Result<(), Failure> {
-    let (spec, config) = site
-        .object("loaded", false, Some(handler_port), 256)
-        .await?;
-    fill(&site.queue(&spec), messages).await?;
-    let (process, _) = site.start_sidecar(&config).await?;
-    let (queue, mut most) = (site.queue(&spec), 0_f64);
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while pending(&queue).await? > 0 && Instant::now() < deadline {
-        most = most.max(process.resident_mib());
-        sleep(Duration::from_millis(50)).await;
-    }
-    println!("memory: at most {most:.1} MiB with 256 in flight");
+    println!();
     Ok(())
 }
 
-async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64) -> Result<(), Failure> {
+/// Resident memory with 256 calls in flight.
+pub async fn memory(site: &Site, messages: u64) -> Result<(), Failure> {
+    let handler = Handler::start(Duration::ZERO).await?;
+    let wanted = Wanted {
+        handler: Some(handler.port),
+        slots: 256,
+        ..Wanted::default()
+    };
+    let (spec, config) = site.object("loaded", wanted).await?;
+    fill(&site.queue(&spec), messages, false).await?;
+    let (process, _) = site.start_sidecar(&config).await?;
+    let mut most = 0_f64;
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while handler.calls().await? < messages && Instant::now() < deadline {
+        most = most.max(process.resident_mib());
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("memory: at most {most:.1} MiB with 256 in flight\n");
+    Ok(())
+}
+
+async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64, fifo: bool) -> Result<(), Failure> {
     let body = Bytes::from(vec![b'x'; 1024]);
     futures::stream::iter(0..messages)
         .map(|n| {
@@ -82,7 +157,7 @@ async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64) -> Result<(), Failure> 
                 accepted_at: SystemClock.now(),
                 headers: Headers::new(),
                 body: body.clone(),
-                group: None,
+                group: fifo.then(|| format!("g{}", n % GROUPS)),
             };
             queue.publish(Publication {
                 message,
@@ -96,32 +171,28 @@ async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64) -> Result<(), Failure> 
     Ok(())
 }
 
-async fn pending(queue: &Arc<dyn WorkQueue>) -> Result<u64, Failure> {
-    let depth = queue.depth().await?;
-    Ok(depth.ready + depth.in_flight + depth.delayed)
-}
-
-/// Rate and CPU microseconds a message, from the tenth of the way to nine tenths.
-async fn drain(
-    site: &Site,
-    spec: &QueueSpec,
-    process: &Process,
+/// Rate and CPU microseconds a message of a program, from the tenth of the way to nine tenths, as the handler counts
+/// its calls.
+async fn measure(
+    handler: &Handler,
     messages: u64,
+    starting: impl Future<Output = Result<Process, Failure>>,
 ) -> Result<(f64, f64), Failure> {
-    let queue = site.queue(spec);
+    let before = handler.calls().await?;
+    let process = starting.await?;
     let mut first: Option<(Instant, f64, u64)> = None;
     let deadline = Instant::now() + Duration::from_mins(3);
     loop {
-        let left = pending(&queue).await?;
-        let now = (Instant::now(), process.cpu_micros(), left);
+        let done = handler.calls().await?.saturating_sub(before);
+        let now = (Instant::now(), process.cpu_micros(), done);
         match first {
-            None if left < messages - messages / 10 => first = Some(now),
-            Some((began, cpu, from)) if left < messages / 10 => {
-                let done = (from - left) as f64;
+            None if done > messages / 10 => first = Some(now),
+            Some((began, cpu, from)) if done > messages - messages / 10 => {
+                let done = (done - from) as f64;
                 return Ok((done / (now.0 - began).as_secs_f64(), (now.1 - cpu) / done));
             }
             _ if Instant::now() > deadline => {
-                return Err(format!("{left} messages left after 180 s").into());
+                return Err(format!("{done} of {messages} messages handled after 180 s").into());
             }
             _ => sleep(Duration::from_millis(20)).await,
         }

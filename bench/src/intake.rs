@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::load::{Seen, post};
-use crate::nats::Site;
 use crate::process::{Process, free_port, listening};
+use crate::site::{Site, Wanted};
 use crate::{Failure, median};
 
 struct Row {
@@ -19,14 +19,22 @@ struct Row {
 /// Measures all three, round by round, and prints the table.
 pub async fn compare(site: &Site, seconds: u64, rounds: usize) -> Result<(), Failure> {
     let time = Duration::from_secs(seconds);
-    let (raw_spec, _) = site.object("raw-intake", false, None, 64).await?;
+    let wanted = |dedup| Wanted {
+        dedup,
+        slots: 64,
+        ..Wanted::default()
+    };
+    let (raw_spec, _) = site.object("raw-intake", wanted(false)).await?;
     let subject = weir_core::names::QueueNames::of(&raw_spec.object).role("main");
     let port = free_port()?;
     let me = std::env::current_exe()?;
-    let raw = Process::start(&me, &["raw-intake", &port.to_string(), &site.url, &subject])?;
+    let raw = Process::start(
+        &me,
+        &["raw-intake", &port.to_string(), &site.address, &subject],
+    )?;
     listening(port).await?;
-    let (_, plain_config) = site.object("plain", false, None, 64).await?;
-    let (_, dedup_config) = site.object("dedup", true, None, 64).await?;
+    let (_, plain_config) = site.object("plain", wanted(false)).await?;
+    let (_, dedup_config) = site.object("dedup", wanted(true)).await?;
     let (plain, plain_port) = site.start_sidecar(&plain_config).await?;
     let (dedup, dedup_port) = site.start_sidecar(&dedup_config).await?;
     let idle = plain.resident_mib();

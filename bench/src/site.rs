@@ -1,4 +1,4 @@
-//! One broker for the whole run, and the objects that are measured on it.
+//! One broker, and the objects that are measured on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use weir_broker::{QueueSpec, SystemClock, Transport};
+use weir_conformance::server::rabbitmq;
 use weir_core::config::{
-    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, IntakeConfig,
-    ObjectConfig, Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION, WhenExhausted,
+    BusConfig, ConsumerConfig, DeduplicateBy, DeduplicateConfig, DeduplicateScope, FifoConfig,
+    IntakeConfig, ObjectConfig, Protocol, QueueConfig, RetryConfig, TargetConfig, VERSION,
+    WhenExhausted,
 };
 use weir_core::object::{Kind, ObjectKey};
 
@@ -17,44 +19,76 @@ use crate::process::{Process, free_port, listening};
 
 /// Where everything runs.
 pub struct Site {
-    /// Address of the broker.
-    pub url: String,
+    /// How to reach the broker: a URL of NATS, a file with the URI of RabbitMQ.
+    pub address: String,
     /// The sidecar under test.
     pub sidecar: PathBuf,
-    /// Files of the run.
-    pub folder: TempDir,
+    bus: BusConfig,
     transport: Arc<dyn Transport>,
+    folder: TempDir,
     _server: Process,
+    _rabbitmq: Option<rabbitmq::Server>,
+}
+
+/// What is asked of an object that is measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// It removes duplicates at its intake.
+    pub dedup: bool,
+    /// It calls the handler at this port; without one it is an intake.
+    pub handler: Option<u16>,
+    /// Calls at once.
+    pub slots: u32,
+    /// It keeps the order within groups.
+    pub fifo: bool,
 }
 
 impl Site {
     /// Starts a NATS server of its own.
-    pub async fn start(nats: &Path, sidecar: PathBuf) -> Result<Self, Failure> {
+    pub async fn nats(nats: &Path, sidecar: PathBuf) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("weir-bench-").tempdir()?;
-        let port = free_port()?;
-        let store = folder.path().join("nats");
-        let store = store.to_string_lossy();
-        let server = Process::start(
-            nats,
-            &[
-                "-a",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-js",
-                "-sd",
-                &store,
-            ],
+        let (server, url) = start_nats(nats, folder.path()).await?;
+        Self::over(url.clone(), bus(&url), sidecar, folder, server, None).await
+    }
+
+    /// Starts a RabbitMQ server of one release of Debian, and a NATS server for its state.
+    pub async fn rabbitmq(suite: &str, nats: &Path, sidecar: PathBuf) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("weir-bench-").tempdir()?;
+        let (state, url) = start_nats(nats, folder.path()).await?;
+        let server = rabbitmq::Server::start(suite);
+        let uri_file = folder.path().join("uri");
+        std::fs::write(
+            &uri_file,
+            format!("amqp://guest:guest@{}/%2F\n", server.address()),
         )?;
-        listening(port).await?;
-        let url = format!("nats://127.0.0.1:{port}");
-        let transport = weir_broker::connect(&bus(&url), Arc::new(SystemClock)).await?;
+        let uri_file = uri_file.to_string_lossy().into_owned();
+        let config = BusConfig::RabbitMq {
+            uri_file: uri_file.clone(),
+            management_url: Some(format!("http://{}", server.management())),
+            vhost: None,
+            ca_file: None,
+            state: Some(Box::new(bus(&url))),
+        };
+        Self::over(uri_file, config, sidecar, folder, state, Some(server)).await
+    }
+
+    async fn over(
+        address: String,
+        bus: BusConfig,
+        sidecar: PathBuf,
+        folder: TempDir,
+        server: Process,
+        rabbitmq: Option<rabbitmq::Server>,
+    ) -> Result<Self, Failure> {
+        let transport = weir_broker::connect(&bus, Arc::new(SystemClock)).await?;
         Ok(Self {
-            url,
+            address,
             sidecar,
-            folder,
+            bus,
             transport,
+            folder,
             _server: server,
+            _rabbitmq: rabbitmq,
         })
     }
 
@@ -62,19 +96,22 @@ impl Site {
     pub async fn object(
         &self,
         name: &str,
-        dedup: bool,
-        handler: Option<u16>,
-        slots: u32,
+        wanted: Wanted,
     ) -> Result<(QueueSpec, PathBuf), Failure> {
-        let object = ObjectKey::new(Kind::Webhook, "bench", name);
+        let kind = if wanted.fifo {
+            Kind::FifoConsumer
+        } else {
+            Kind::Webhook
+        };
+        let object = ObjectKey::new(kind, "bench", name);
         let queue = QueueConfig {
-            limit: slots,
+            limit: wanted.slots,
             batch_max: 1,
             lease_seconds: 30,
             replicas: 1,
             capacity: 100_000_000,
             dead_letter_retention_seconds: 86_400,
-            fifo: None,
+            fifo: wanted.fifo.then_some(FifoConfig { partitions: 8 }),
         };
         let spec = QueueSpec {
             object: object.clone(),
@@ -93,15 +130,12 @@ impl Site {
             object: object.clone(),
             uid: name.into(),
             generation: 1,
-            bus: bus(&self.url),
+            bus: self.bus.clone(),
             queue,
-            intake: handler.is_none().then(|| intake(dedup)),
-            consumer: handler.map(|port| consumer(port, slots)),
+            intake: wanted.handler.is_none().then(|| intake(wanted.dedup)),
+            consumer: wanted.handler.map(|port| consumer(port, wanted.slots)),
         };
-        let folder = self
-            .folder
-            .path()
-            .join(format!("{name}-{}", handler.is_some()));
+        let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder)?;
         std::fs::write(
             folder.join(ObjectConfig::file_name(&object)),
@@ -135,6 +169,16 @@ impl Site {
     pub fn queue(&self, spec: &QueueSpec) -> Arc<dyn weir_broker::WorkQueue> {
         self.transport.queue(spec)
     }
+}
+
+async fn start_nats(program: &Path, folder: &Path) -> Result<(Process, String), Failure> {
+    let port = free_port()?;
+    let (text, store) = (port.to_string(), folder.join("nats"));
+    let store = store.to_string_lossy();
+    let arguments = ["-a", "127.0.0.1", "-p", &text, "-js", "-sd", &store];
+    let server = Process::start(program, &arguments)?;
+    listening(port).await?;
+    Ok((server, format!("nats://127.0.0.1:{port}")))
 }
 
 fn bus(url: &str) -> BusConfig {
