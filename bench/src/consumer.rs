@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep};
@@ -70,7 +71,7 @@ impl Peer {
         match self {
             Self::Pulled => words.extend([names.queue_stream(), "workers".to_owned()]),
             Self::Pushed => words.push(names.role("queue")),
-            Self::Keyed => words.extend([names.queue_stream(), names.role("group.>")]),
+            Self::Keyed => words.extend([plain_stream(spec), format!("{}.>", plain_stream(spec))]),
         }
         words.extend([url, slots.to_string()]);
         words
@@ -99,7 +100,11 @@ pub async fn compare(site: &Site, contest: Contest) -> Result<(), Failure> {
     for round in 0..rounds {
         let name = format!("raw-{slots}-{}-{round}", work.as_millis());
         let (spec, _) = site.object(&name, wanted).await?;
-        fill(&site.queue(&spec), messages, fifo).await?;
+        if fifo {
+            fill_plain(site, &plain_stream(&spec), messages).await?;
+        } else {
+            fill(&site.queue(&spec), messages, false).await?;
+        }
         let words = peer.arguments(site, &spec, &handler, slots);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (rate, cpu) =
@@ -169,6 +174,34 @@ async fn fill(queue: &Arc<dyn WorkQueue>, messages: u64, fifo: bool) -> Result<(
         .try_for_each(|_| async { Ok(()) })
         .await?;
     Ok(())
+}
+
+/// The stream of the program in order: nobody may read a queue's own stream without acknowledging.
+fn plain_stream(spec: &QueueSpec) -> String {
+    format!("plain-{}", spec.object.name)
+}
+
+/// The same messages in a stream of their own.
+async fn fill_plain(site: &Site, stream: &str, messages: u64) -> Result<(), Failure> {
+    let js = jetstream::new(async_nats::connect(&site.address).await?);
+    js.create_stream(jetstream::stream::Config {
+        name: stream.to_owned(),
+        subjects: vec![format!("{stream}.>")],
+        ..Default::default()
+    })
+    .await?;
+    let body = Bytes::from(vec![b'x'; 1024]);
+    futures::stream::iter(0..messages)
+        .map(|n| {
+            let (js, body, subject) = (&js, body.clone(), format!("{stream}.g{}", n % GROUPS));
+            async move {
+                js.publish(subject, body).await?.await?;
+                Ok::<_, Failure>(())
+            }
+        })
+        .buffered(256)
+        .try_for_each(|()| async { Ok(()) })
+        .await
 }
 
 /// Rate and CPU microseconds a message of a program, from the tenth of the way to nine tenths, as the handler counts
