@@ -148,10 +148,10 @@ impl<T: Send + 'static> Puller<T> {
 
     /// Stops listening where it did, keeping what already came.
     fn abandon_inbox(&mut self) {
+        let since = self.earliest();
         if let Some(mut inbox) = self.inbox.take() {
             while let Some(Some(message)) = inbox.messages.next().now_or_never() {
                 if message.status.is_none() {
-                    let since = self.heard.since().max(inbox.since);
                     self.salvaged.push_back((message, since));
                 }
             }
@@ -265,6 +265,13 @@ impl<T: Send + 'static> Puller<T> {
             }
             Err(_) => false,
         }
+    }
+
+    /// What comes on the inbox was not sent before this.
+    fn earliest(&self) -> Instant {
+        let heard = self.heard.since();
+        let inbox = self.inbox.as_ref();
+        inbox.map_or(heard, |inbox| heard.max(inbox.since))
     }
 
     /// Takes in what came and was not sent before `since`: a delivery that can be handed out at once, or nothing yet.
@@ -417,8 +424,7 @@ impl<T: Send + 'static> Puller<T> {
                     Some(message) => {
                         self.pulls.delivered(Instant::now());
                         self.went_well();
-                        let heard = self.heard.since();
-                        let since = self.inbox.as_ref().map_or(heard, |inbox| heard.max(inbox.since));
+                        let since = self.earliest();
                         if let Some(delivery) = self.take(message, since) {
                             return Ok(Some(self.hand_out(delivery)));
                         }
