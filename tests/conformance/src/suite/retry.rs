@@ -126,7 +126,8 @@ pub async fn attempts_survive_a_kill_of_the_server(mut ground: Ground) {
     persist(|| fourth.lease.begin()).await;
     persist(|| fourth.lease.retry(Duration::from_millis(100), 3)).await;
     let fifth = next(&mut consumer).await;
-    assert_eq!((fifth.attempts, fifth.redelivered), (3, false));
+    // A consumer's connection may break once more while the servers come up, with the message already on its way.
+    assert_eq!(fifth.attempts, 3);
     fifth.lease.dead_letter(&failure(4)).await.unwrap();
     becomes_empty(&queue).await;
 }
