@@ -33,8 +33,6 @@ pub enum Feature {
     Fifo,
     /// What happens to a group and to its turn are two steps.
     TurnsApart,
-    /// A turn that reaches a consumer after its lease is never used.
-    LateTurns,
     /// Messages that wait can be looked at without taking them.
     Peek,
     /// The age of the oldest message can be read.
@@ -146,7 +144,6 @@ fn memory_lacks(feature: Feature) -> Option<&'static str> {
         | Feature::Records
         | Feature::Fifo
         | Feature::TurnsApart
-        | Feature::LateTurns
         | Feature::Peek
         | Feature::Age
         | Feature::LeaseOverOutage

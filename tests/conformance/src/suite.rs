@@ -146,7 +146,7 @@ guarantees! {
     fifo_faults::fifo_a_message_without_a_turn_is_found [Fifo, CutConnection, TurnsApart];
     fifo_faults::fifo_a_dead_letter_is_single_after_a_crash_between [Fifo, CutConnection];
     fifo_faults::fifo_a_lost_connection_keeps_the_order [Fifo, CutConnection];
-    fifo_faults::fifo_a_turn_that_comes_late_is_not_used [Fifo, CutConnection, LateTurns];
+    fifo_faults::fifo_a_turn_that_comes_late_is_not_used [Fifo, CutConnection];
     fifo_faults::fifo_a_crash_at_the_end_of_a_turn_leaves_nothing [Fifo, CutConnection];
     fifo_ledger::fifo_every_message_is_handled_once_without_faults [Fifo];
     fifo_ledger::fifo_order_holds_under_kills [Fifo] (alone);

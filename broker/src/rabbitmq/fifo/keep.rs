@@ -151,7 +151,7 @@ impl Keeper {
             self.chores =
                 now + (self.fifo.lease / 20).clamp(SHORTEST_PAUSE, Duration::from_secs(1));
             self.give_a_sign(now).await?;
-            self.end_what_is_lost(now).await?;
+            self.end_what_is_lost().await?;
             if now >= self.probe {
                 self.probe = now + PROBE;
                 self.probe_another(&live).await?;
@@ -230,22 +230,23 @@ impl Keeper {
     }
 
     /// Ends the turns of holders, and the wants of consumers, of whom nothing was heard for too long.
-    async fn end_what_is_lost(&mut self, now: Instant) -> Result<(), BrokerError> {
+    async fn end_what_is_lost(&mut self) -> Result<(), BrokerError> {
         let Some(current) = self.fifo.log.current() else {
             return Ok(());
         };
         let lease = self.fifo.lease.mul_f64(1.0 + fastrand::f64() / 20.0);
         let silence = lease.max(SHORTEST_SILENCE);
         let own = self.consumer;
-        let (turns, seekers) = (&mut self.turns, &mut self.seekers);
-        let (lost, silent) = current.tail.read(|book| {
-            let lost = turns.still(book.groups.turns(), now, lease);
-            let others = book
-                .groups
-                .seekers()
-                .filter(|(consumer, _)| *consumer != own);
-            (lost, seekers.still(others, now, silence))
+        let (turns, seekers): (Vec<_>, Vec<_>) = current.tail.read(|book| {
+            let others = book.groups.seekers();
+            let others = others.filter(|(consumer, _)| *consumer != own);
+            (book.groups.turns().collect(), others.collect())
         });
+        // Not before the look: this process may have slept until then, and would take what it sees for as
+        // old as its sleep.
+        let now = Instant::now();
+        let lost = self.turns.still(turns.into_iter(), now, lease);
+        let silent = self.seekers.still(seekers.into_iter(), now, silence);
         for (turn, extends) in lost {
             self.fifo
                 .log

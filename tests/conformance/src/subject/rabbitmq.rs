@@ -23,9 +23,6 @@ const LOG_BYTES: u64 = 64 * 1024;
 pub(crate) fn lacks(feature: Feature) -> Option<&'static str> {
     match feature {
         Feature::TurnsApart => Some("what happens to a group and to its turn is one record"),
-        Feature::LateTurns => Some(
-            "a known defect: after a consumer slept past its lease, 4.0 let it begin a turn in some runs",
-        ),
         Feature::ForbidDeadLetters => Some("a stream cannot be made to refuse"),
         Feature::Peek => Some("a quorum queue can be read only by taking from it"),
         Feature::Age => Some("a quorum queue does not tell the age of its messages"),
