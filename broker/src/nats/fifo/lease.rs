@@ -57,6 +57,8 @@ struct Progress {
 pub(super) struct NatsTurn {
     fifo: Fifo,
     token: Token,
+    /// What it signs its notes with.
+    writer: u64,
     progress: Mutex<Progress>,
 }
 
@@ -67,6 +69,7 @@ impl NatsTurn {
         Self {
             fifo,
             token,
+            writer: fastrand::u64(1..),
             progress: Mutex::new(Progress {
                 began: Instant::now(),
                 note: opened.note,
@@ -131,15 +134,14 @@ impl NatsTurn {
 
     /// Replaces the note. Whoever wrote it meanwhile has the group.
     async fn write(&self, progress: &mut Progress, note: Note) -> Result<(), BrokerError> {
-        let mut note = note;
-        note.group.clone_from(&self.token.group);
+        let note = note.of(self.writer, &self.token.group);
         let name = &self.token.name;
         if let Some(sequence) = self.fifo.write_note(name, &note, progress.written).await? {
             progress.written = sequence;
             progress.note = note;
             return Ok(());
         }
-        // An answer that was lost is not somebody else's note.
+        // An answer that was lost is not somebody else's note, who may say the same.
         let (known, sequence) = self.fifo.note(name).await?;
         if known == note {
             progress.written = sequence;

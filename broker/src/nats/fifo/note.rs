@@ -33,6 +33,14 @@ pub(crate) struct Note {
     /// Somebody holds the turn although a server may have forgotten it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) claimed: bool,
+    /// The turn that wrote it, a random number: two turns of one group that say the same are told apart.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) writer: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "called by serde")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A message waits after a call that failed, and with it everything behind it.
@@ -76,6 +84,16 @@ impl Note {
     /// Reads a note. What cannot be read says nothing.
     pub(crate) fn read(text: &[u8]) -> Self {
         serde_json::from_slice(text).unwrap_or_default()
+    }
+
+    /// As the turn `writer` says it of this group.
+    pub(crate) fn of(self, writer: u64, group: &str) -> Self {
+        let group = group.to_owned();
+        Self {
+            group,
+            writer,
+            ..self
+        }
     }
 
     /// True when it says nothing but the name.
@@ -295,6 +313,14 @@ mod tests {
     }
 
     #[test]
+    fn the_same_word_of_another_turn_is_not_ones_own() {
+        let of = |writer| Note::default().calling(&[(7, 0)]).of(writer, "a");
+        assert_ne!(of(1), of(2));
+        assert_eq!(of(1), Note::read(&of(1).write()));
+        assert!(of(1).ended(&[]).says_nothing());
+    }
+
+    #[test]
     fn what_cannot_be_read_says_nothing() {
         for text in ["", "7", "{\"attempts\": 3}", "\u{0}"] {
             assert_eq!(Note::read(text.as_bytes()), Note::default());
@@ -311,12 +337,13 @@ mod tests {
             in_call in prop::collection::vec(any::<u64>(), 0..4),
             rest in prop::option::of((any::<u64>(), 0i64..4_000_000, prop::collection::vec(any::<u64>(), 0..4))),
             claimed: bool,
+            writer: u64,
         ) {
             let hold = held.then(|| holding(How::Blocked));
             let rest = rest.map(|(sequence, until, suspects)| {
                 Rest { sequence, until: at(until), suspects }
             });
-            let note = Note { group, hold, front, attempts, in_call, rest, claimed };
+            let note = Note { group, hold, front, attempts, in_call, rest, claimed, writer };
             prop_assert_eq!(Note::read(&note.write()), note);
         }
 
