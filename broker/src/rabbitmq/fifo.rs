@@ -39,6 +39,7 @@
 //!
 //! There are no partitions: their number changes nothing, and may be any.
 
+mod bodies;
 mod book;
 mod consume;
 mod groups;

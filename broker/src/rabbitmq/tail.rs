@@ -112,6 +112,16 @@ impl<F: Fold> Tail<F> {
         look(&self.shared.fold())
     }
 
+    /// Changes what does not follow from the records.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut F) -> T) -> T {
+        change(&mut self.shared.fold())
+    }
+
+    /// The place after the last record that was read.
+    pub(crate) fn next(&self) -> u64 {
+        self.shared.progress.borrow().next
+    }
+
     /// Something that changes with every record.
     pub(crate) fn changes(&self) -> Changes {
         Changes(self.shared.progress.subscribe())
@@ -379,17 +389,35 @@ fn offset(delivery: &Delivery) -> Option<u64> {
     number(&delivery.properties, "x-stream-offset")
 }
 
-async fn open(live: &Live, stream: &str, from: AMQPValue) -> Result<lapin::Consumer, Failure> {
-    let channel = live.reading_channel().await?;
-    consume(live, &channel, stream, from).await
+/// Records on their way, on a channel of their own.
+struct Reading {
+    channel: Channel,
+    deliveries: lapin::Consumer,
 }
 
-async fn consume(
-    live: &Live,
-    channel: &Channel,
-    stream: &str,
-    from: AMQPValue,
-) -> Result<lapin::Consumer, Failure> {
+impl Reading {
+    async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        self.deliveries.next().await
+    }
+}
+
+impl Drop for Reading {
+    /// Closes the channel. Left to the library it stays open while there is something on it that nobody took.
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let channel = self.channel.clone();
+        task::start(async move {
+            // Where it is closed already, that was the aim.
+            let _ = channel.close(200, "OK".into()).await;
+        })
+        .detach();
+    }
+}
+
+async fn open(live: &Live, stream: &str, from: AMQPValue) -> Result<Reading, Failure> {
+    let channel = live.reading_channel().await?;
     let mut arguments = FieldTable::default();
     arguments.insert("x-stream-offset".into(), from);
     // Polled in this order, which is the order in which their frames are sent.
@@ -401,8 +429,11 @@ async fn consume(
         arguments,
     );
     let both = async { futures::try_join!(qos, consumer) };
-    let ((), consumer) = live.within("read stream", both).await?;
-    Ok(consumer)
+    let ((), deliveries) = live.within("read stream", both).await?;
+    Ok(Reading {
+        channel,
+        deliveries,
+    })
 }
 
 /// The offset of the last record; `None` of an empty stream, which is only believed after a while where
@@ -411,9 +442,7 @@ async fn last(live: &Live, stream: &str, surprising: bool) -> Result<Option<u64>
     /// The last chunk comes at once; no chunk never does.
     const PATIENCE: Duration = Duration::from_millis(500);
     const QUIET: Duration = Duration::from_millis(20);
-    let channel = live.reading_channel().await?;
-    let from = AMQPValue::LongString("last".into());
-    let mut deliveries = consume(live, &channel, stream, from).await?;
+    let mut deliveries = open(live, stream, AMQPValue::LongString("last".into())).await?;
     let mut last = None;
     let mut came = 0;
     loop {
@@ -455,7 +484,7 @@ pub(crate) async fn fetch(
     const FARTHEST: u64 = 2000;
     let mut found = Vec::with_capacity(places.len());
     let mut rest = places;
-    while let (Some(first), false) = (rest.first().copied(), rest.is_empty()) {
+    while let Some(first) = rest.first().copied() {
         let far = rest
             .windows(2)
             .position(|pair| pair[1] - pair[0] > FARTHEST)
@@ -463,38 +492,54 @@ pub(crate) async fn fetch(
         let (near, later) = rest.split_at(far);
         rest = later;
         let last = near.last().copied().unwrap_or(first);
-        let mut deliveries = open(live, stream, AMQPValue::LongLongInt(first as i64)).await?;
-        let mut unacknowledged = 0;
-        let until = Instant::now() + REQUEST_TIMEOUT;
-        loop {
-            let next = async { Ok(deliveries.next().await) };
-            let delivery = match live.within("read stream", next).await? {
-                Some(delivery) => delivery.map_err(|error| live.failure("read stream", &error))?,
-                None => return Err(Failure::Missing),
-            };
-            let Some(at) = offset(&delivery) else {
-                continue;
-            };
+        over(live, stream, first, last, |at, delivery| {
             if near.binary_search(&at).is_ok() {
-                let raw = codec::Raw::new(&delivery.properties, delivery.data.clone(), now);
+                let raw = codec::Raw::new(&delivery.properties, delivery.data, now);
                 found.push((at, raw));
             }
-            if at >= last {
-                break;
-            }
-            if Instant::now() > until {
-                return Err(BrokerError::TimedOut {
-                    operation: "read stream",
-                    after: REQUEST_TIMEOUT,
-                }
-                .into());
-            }
-            unacknowledged += 1;
-            if unacknowledged >= PREFETCH / 2 {
-                acknowledge(live, &delivery).await?;
-                unacknowledged = 0;
-            }
-        }
+            true
+        })
+        .await?;
     }
     Ok(found)
+}
+
+/// Reads the records from one place through another, which is there, as long as `take` wants more.
+pub(crate) async fn over(
+    live: &Live,
+    stream: &str,
+    first: u64,
+    last: u64,
+    mut take: impl FnMut(u64, Delivery) -> bool,
+) -> Result<(), Failure> {
+    let mut deliveries = open(live, stream, AMQPValue::LongLongInt(first as i64)).await?;
+    let mut unacknowledged = 0;
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let next = async { Ok(deliveries.next().await) };
+        let delivery = match live.within("read stream", next).await? {
+            Some(delivery) => delivery.map_err(|error| live.failure("read stream", &error))?,
+            None => return Err(Failure::Missing),
+        };
+        let Some(at) = offset(&delivery) else {
+            continue;
+        };
+        unacknowledged += 1;
+        if unacknowledged >= PREFETCH / 2 {
+            acknowledge(live, &delivery).await?;
+            unacknowledged = 0;
+        }
+        // A stream is read from the beginning of a block.
+        let more = at < first || take(at, delivery);
+        if !more || at >= last {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(BrokerError::TimedOut {
+                operation: "read stream",
+                after: REQUEST_TIMEOUT,
+            }
+            .into());
+        }
+    }
 }

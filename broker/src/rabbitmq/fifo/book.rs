@@ -1,10 +1,10 @@
-//! A log as it was read: the groups, the bodies that were read last, and how the log begins and ends.
+//! A log as it was read: the groups, bodies that are at hand, and how the log begins and ends.
 //!
 //! A log begins with a copy of the one before it. Whoever copies may die, and another begins anew; the copy
 //! that is complete first is the log, the parts of the others are void. So is everything that somebody
 //! wrote too early, or after the log was closed: writers learn it and write to the next log.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,11 +12,9 @@ use lapin::BasicProperties;
 
 use super::super::codec::Raw;
 use super::super::tail::Fold;
+use super::bodies::Bodies;
 use super::groups::{Came, Entry, Groups};
 use super::record::{LOG, Outcome, Piece, Record, Stamped};
-
-/// Most bytes of messages that are kept because they were just read.
-const MOST_BODIES: usize = 32 * 1024 * 1024;
 
 /// Where a log stands.
 enum Phase {
@@ -35,7 +33,7 @@ impl Default for Phase {
 /// A part of a copy.
 struct Copied {
     index: u64,
-    piece: Piece,
+    pieces: Vec<Piece>,
     came: Option<Came>,
 }
 
@@ -65,8 +63,23 @@ impl Book {
 
     /// The messages that are at hand; `None` for those that must be read.
     pub(crate) fn bodies(&self, entries: &[Entry]) -> Vec<(Entry, Option<Arc<Raw>>)> {
-        let known = |entry: &Entry| self.bodies.known.get(&entry.offset).cloned();
+        let known = |entry: &Entry| self.body(entry.offset);
         entries.iter().map(|entry| (*entry, known(entry))).collect()
+    }
+
+    /// The message at a place, if it is at hand.
+    pub(crate) fn body(&self, offset: u64) -> Option<Arc<Raw>> {
+        self.bodies.get(offset)
+    }
+
+    /// Keeps what was read of the log once more, where it will be wanted soon.
+    pub(crate) fn read_again(&mut self, read: &[(u64, Arc<Raw>)]) {
+        for (offset, raw) in read {
+            let group = raw.message().message.group.unwrap_or_default();
+            if self.groups.is_near(&group, *offset) {
+                self.bodies.keep(*offset, Arc::clone(raw));
+            }
+        }
     }
 
     fn part(&mut self, copier: u64, part: Copied) -> Outcome {
@@ -90,8 +103,10 @@ impl Book {
         if copy.len() as u64 != parts {
             return Outcome::Refused;
         }
-        for part in copy {
-            self.groups.adopt(part.piece, part.came);
+        for Copied { pieces, came, .. } in copy {
+            for piece in pieces {
+                self.groups.adopt(piece, came.as_ref());
+            }
         }
         self.phase = Phase::Open;
         Outcome::Took
@@ -123,15 +138,11 @@ impl Fold for Book {
         let Ok::<Stamped, _>(Stamped { at, record }) = stamped else {
             return Outcome::Refused;
         };
-        let carries = matches!(
-            record,
-            Record::Store { .. }
-                | Record::Front { .. }
-                | Record::Part {
-                    piece: Piece::Message { .. },
-                    ..
-                }
-        );
+        let carries = match &record {
+            Record::Store { .. } | Record::Front { .. } => true,
+            Record::Part { pieces, .. } => matches!(pieces[..], [Piece::Message { .. }]),
+            _ => false,
+        };
         let came = carries.then(|| {
             let message = raw.message().message;
             Came {
@@ -145,9 +156,14 @@ impl Fold for Book {
             Record::Part {
                 copier,
                 index,
-                piece,
+                pieces,
             } => {
-                return self.part(copier, Copied { index, piece, came });
+                let part = Copied {
+                    index,
+                    pieces,
+                    came,
+                };
+                return self.part(copier, part);
             }
             Record::Opened { copier, parts } => return self.open(copier, parts),
             _ if !self.is_open() => return Outcome::Closed,
@@ -158,32 +174,12 @@ impl Fold for Book {
             _ => {}
         }
         let outcome = self.groups.take(at, record, came);
+        for offset in self.groups.removed() {
+            self.bodies.forget(*offset);
+        }
         if carries && outcome == Outcome::Took {
-            self.bodies.keep(offset, raw);
+            self.bodies.keep(offset, Arc::new(raw));
         }
         outcome
-    }
-}
-
-/// Messages that were read last.
-#[derive(Default)]
-struct Bodies {
-    known: HashMap<u64, Arc<Raw>>,
-    order: VecDeque<(u64, usize)>,
-    bytes: usize,
-}
-
-impl Bodies {
-    fn keep(&mut self, offset: u64, raw: Raw) {
-        let size = raw.len() + 256;
-        self.known.insert(offset, Arc::new(raw));
-        self.order.push_back((offset, size));
-        self.bytes += size;
-        while self.bytes > MOST_BODIES
-            && let Some((oldest, size)) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-            self.bytes -= size;
-        }
     }
 }

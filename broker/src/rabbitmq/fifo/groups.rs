@@ -134,11 +134,14 @@ pub(crate) struct Groups {
     ends: BTreeSet<(i64, String)>,
     stored: u64,
     bytes: u64,
+    /// Places of the messages that the last record removed.
+    removed: Vec<u64>,
 }
 
 impl Groups {
     /// Takes in a record that was written at `at`, with the message that came with it.
     pub(crate) fn take(&mut self, at: i64, record: Record, came: Option<Came>) -> Outcome {
+        self.removed.clear();
         self.forget_identities(at);
         let outcome = self.record(at, record, came);
         self.ripen(at);
@@ -360,6 +363,7 @@ impl Groups {
             if let Some(entry) = group.messages.remove(index) {
                 self.stored -= 1;
                 self.bytes -= u64::from(entry.size);
+                self.removed.push(entry.offset);
                 removed = true;
             }
         }

@@ -67,6 +67,7 @@ struct Keeper {
     consumer: u64,
     desk: Arc<Desk>,
     live: Option<Arc<Live>>,
+    log: Option<u64>,
     turns: Seen<u64>,
     seekers: Seen<u64>,
     chores: Instant,
@@ -84,6 +85,7 @@ pub(super) async fn keep(fifo: Arc<Fifo>, consumer: u64, desk: Arc<Desk>) {
         consumer,
         desk,
         live: None,
+        log: None,
         turns: Seen::new(),
         seekers: Seen::new(),
         chores: now,
@@ -132,7 +134,7 @@ impl Keeper {
     /// Does what is to be done now. Answers when to look again.
     async fn round(&mut self) -> Result<Instant, BrokerError> {
         let live = self.fifo.shared.connection.live()?;
-        self.fifo.log.ready(&live).await?;
+        let log = self.fifo.log.ready(&live).await?.number;
         let reconnected = match &self.live {
             Some(known) => !Arc::ptr_eq(known, &live),
             None => true,
@@ -143,6 +145,11 @@ impl Keeper {
             (self.turns, self.seekers) = (Seen::new(), Seen::new());
             self.show(&live).await?;
             self.live = Some(Arc::clone(&live));
+        }
+        if self.log != Some(log) {
+            // Nobody could extend anything while it was copied.
+            self.turns = Seen::new();
+            self.log = Some(log);
         }
         self.say_what_is_wanted().await?;
         let due = self.wake_groups().await?;

@@ -5,6 +5,9 @@
 //! use. Who writes meanwhile waits. Each step may be repeated by another process when the one that took
 //! it died.
 
+mod renew;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,32 +16,22 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use weir_core::message::Message;
 
-use super::super::apply::declare;
 use super::super::codec::{self, Raw, new_copy};
 use super::super::connection::{Connection, Failure, Live, REQUEST_TIMEOUT};
 use super::super::control::{self, Control};
 use super::super::names::Names;
-use super::super::tail::{Tail, fetch};
-use super::super::topology::LOG;
+use super::super::tail::{Tail, fetch, over};
 use super::book::Book;
 use super::groups::Entry;
-use super::record::{self, Outcome, Piece, Record, Stamped};
+use super::record::{self, Outcome, Record, Stamped};
 use crate::clock::Clock;
 use crate::error::BrokerError;
-use crate::task;
 
 /// How long a writer waits for the next log before it asks again which one is in use.
 const LOOK: Duration = Duration::from_millis(200);
-/// After this, and the time to copy what is stored, another process copies a closed log.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes that are copied in a second, at least.
-const COPIED_IN_A_SECOND: u64 = 8 * 1024 * 1024;
-/// A log that is not used any more is left to those who still read it for so long.
-const KEPT: Duration = Duration::from_secs(10);
-/// Parts of a copy that are written at once.
-const COPIED_AT_ONCE: usize = 64;
-/// Messages that are read at once for a copy.
-const READ_AT_ONCE: usize = 512;
+/// Records that are read beside one that is wanted and not at hand, and bytes after which no more are.
+const READ_AHEAD: u64 = 2000;
+const MOST_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// The log that is in use.
 #[derive(Clone)]
@@ -55,9 +48,11 @@ pub(crate) struct Log {
     replicas: u32,
     control: Arc<Tail<Control>>,
     current: Mutex<Option<Current>>,
-    /// A closed log, and since when it was seen to be closed.
-    closed: Mutex<Option<(u64, Instant)>>,
+    /// The next log, while this process waits for it.
+    coming: Mutex<Option<renew::Coming>>,
     renewing: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// Held by whoever reads messages again.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Log {
@@ -75,8 +70,9 @@ impl Log {
             replicas,
             control,
             current: Mutex::new(None),
-            closed: Mutex::new(None),
+            coming: Mutex::new(None),
             renewing: Mutex::new(None),
+            reading: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -97,9 +93,18 @@ impl Log {
         {
             return Some(known.clone());
         }
-        let tail = Arc::new(Tail::start(&self.connection, &self.names.log(number)));
-        *current = Some(Current { number, tail });
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let came = coming.take_if(|coming| coming.log.number <= number);
+        let came = came
+            .map(|came| came.log)
+            .filter(|came| came.number == number);
+        *current = Some(came.unwrap_or_else(|| self.tail_of(number)));
         current.clone()
+    }
+
+    fn tail_of(&self, number: u64) -> Current {
+        let tail = Arc::new(Tail::start(&self.connection, &self.names.log(number)));
+        Current { number, tail }
     }
 
     fn told(&self, failure: Failure) -> BrokerError {
@@ -116,7 +121,7 @@ impl Log {
     }
 
     /// Writes a record and answers what became of it.
-    pub(crate) async fn write(&self, record: Record) -> Result<Outcome, BrokerError> {
+    pub(crate) async fn write(self: &Arc<Self>, record: Record) -> Result<Outcome, BrokerError> {
         let body = self.stamped(record)?;
         let mark = vec![(record::LOG.to_owned(), String::new())];
         self.append(mark, body.as_bytes()).await
@@ -124,7 +129,7 @@ impl Log {
 
     /// Writes a record that carries a message.
     pub(crate) async fn write_with(
-        &self,
+        self: &Arc<Self>,
         record: Record,
         message: &Message,
     ) -> Result<Outcome, BrokerError> {
@@ -139,7 +144,7 @@ impl Log {
     }
 
     async fn append(
-        &self,
+        self: &Arc<Self>,
         pairs: Vec<(String, String)>,
         body: &[u8],
     ) -> Result<Outcome, BrokerError> {
@@ -175,7 +180,7 @@ impl Log {
             }
             if !missing {
                 // Whoever closed it may have died.
-                self.renew(u64::MAX).await?;
+                self.renew_beside(u64::MAX);
             }
             let mut changes = self.control.changes();
             if self.control.read(|control| control.log) == Some(current.number) {
@@ -185,7 +190,10 @@ impl Log {
     }
 
     /// The log as it is now, whoever wrote to it.
-    pub(crate) async fn look<T>(&self, read: impl FnOnce(&Book) -> T) -> Result<T, BrokerError> {
+    pub(crate) async fn look<T>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Book) -> T,
+    ) -> Result<T, BrokerError> {
         self.write(Record::Look {}).await?;
         let current = self.current().ok_or_else(|| self.told(Failure::Missing))?;
         Ok(current.tail.read(read))
@@ -197,32 +205,65 @@ impl Log {
         of: &Current,
         entries: &[Entry],
     ) -> Result<Vec<(Entry, Arc<Raw>)>, BrokerError> {
-        let known = of.tail.read(|book| book.bodies(entries));
-        let mut missing: Vec<u64> = known
-            .iter()
-            .filter(|(_, raw)| raw.is_none())
-            .map(|(entry, _)| entry.offset)
-            .collect();
-        if missing.is_empty() {
-            let found = known.into_iter();
-            return Ok(found
-                .filter_map(|(entry, raw)| Some((entry, raw?)))
-                .collect());
+        let at_hand = || of.tail.read(|book| book.bodies(entries));
+        let lacking = |known: &[(Entry, Option<Arc<Raw>>)]| {
+            let mut lacking: Vec<u64> = known
+                .iter()
+                .filter(|(_, raw)| raw.is_none())
+                .map(|(entry, _)| entry.offset)
+                .collect();
+            lacking.sort_unstable();
+            lacking
+        };
+        let mut known = at_hand();
+        let mut read = HashMap::new();
+        if !lacking(&known).is_empty() {
+            // What one reads ahead is what the next would have asked for.
+            let _one = self.reading.lock().await;
+            known = at_hand();
+            let lacking = lacking(&known);
+            if !lacking.is_empty() {
+                read = self.read_ahead(of, &lacking).await?;
+            }
         }
-        missing.sort_unstable();
+        let found = known
+            .into_iter()
+            .filter_map(|(entry, raw)| Some((entry, raw.or_else(|| read.remove(&entry.offset))?)));
+        Ok(found.collect())
+    }
+
+    /// Reads the records at some places, which are in order, and keeps those behind the first that will be wanted
+    /// soon.
+    async fn read_ahead(
+        &self,
+        of: &Current,
+        places: &[u64],
+    ) -> Result<HashMap<u64, Arc<Raw>>, BrokerError> {
         let live = self.connection.live()?;
-        let now = self.clock.now();
-        let read = fetch(&live, &self.names.log(of.number), &missing, now)
+        let (stream, now) = (self.names.log(of.number), self.clock.now());
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        let first = places.first().copied().unwrap_or_default();
+        let last = (first + READ_AHEAD).min(of.tail.next().saturating_sub(1));
+        over(&live, &stream, first, last.max(first), |at, delivery| {
+            let raw = Raw::new(&delivery.properties, delivery.data, now);
+            bytes += raw.len();
+            read.push((at, Arc::new(raw)));
+            bytes < MOST_AHEAD_BYTES
+        })
+        .await
+        .map_err(|failure| self.told(failure))?;
+        of.tail.update(|book| book.read_again(&read));
+        let mut found: HashMap<u64, Arc<Raw>> = read.into_iter().collect();
+        let rest: Vec<u64> = places
+            .iter()
+            .copied()
+            .filter(|place| !found.contains_key(place))
+            .collect();
+        let rest = fetch(&live, &stream, &rest, now)
             .await
             .map_err(|failure| self.told(failure))?;
-        let read: std::collections::HashMap<u64, Arc<Raw>> = read
-            .into_iter()
-            .map(|(offset, raw)| (offset, Arc::new(raw)))
-            .collect();
-        let found = known.into_iter().filter_map(|(entry, raw)| {
-            Some((entry, raw.or_else(|| read.get(&entry.offset).cloned())?))
-        });
-        Ok(found.collect())
+        found.extend(rest.into_iter().map(|(at, raw)| (at, Arc::new(raw))));
+        Ok(found)
     }
 
     /// Opens a log that begins with nothing.
@@ -258,149 +299,6 @@ impl Log {
             .await
             .map(drop)
             .map_err(|failure| self.told(failure))
-    }
-
-    /// Goes on to the next log, where that is needed, whoever lives on here.
-    pub(crate) fn renew_beside(self: &Arc<Self>, log_bytes: u64) {
-        let needed = self.current().is_some_and(|current| {
-            current
-                .tail
-                .read(|book| book.is_worn(log_bytes) || book.is_sealed())
-        });
-        let mut renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !needed || renewing.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let log = Arc::clone(self);
-        *renewing = Some(task::start(async move {
-            match log.renew(log_bytes).await {
-                Ok(Some(old)) => {
-                    tokio::time::sleep(KEPT).await;
-                    if let Err(error) = log.delete(old).await {
-                        // Whoever makes the topology finds it.
-                        tracing::debug!(%error, old, "an old log is kept for now");
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "the log is renewed later"),
-            }
-        }));
-    }
-
-    /// Goes on to the next log where this one is worn, or closed by somebody who did not go on. Answers the
-    /// number of the log that is not used any more.
-    pub(crate) async fn renew(&self, log_bytes: u64) -> Result<Option<u64>, BrokerError> {
-        let live = self.connection.live()?;
-        let current = self.ready(&live).await?;
-        let (worn, sealed, stored) = current.tail.read(|book| {
-            let (_, stored) = book.groups.stored();
-            (book.is_worn(log_bytes), book.is_sealed(), stored)
-        });
-        if sealed {
-            let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-            match *closed {
-                Some((number, since)) if number == current.number => {
-                    let copying = Duration::from_secs(stored / COPIED_IN_A_SECOND);
-                    if since.elapsed() < PATIENCE + copying {
-                        return Ok(None);
-                    }
-                    *closed = Some((number, Instant::now()));
-                }
-                _ => {
-                    *closed = Some((current.number, Instant::now()));
-                    return Ok(None);
-                }
-            }
-        } else if !worn {
-            return Ok(None);
-        }
-        let next = current.number + 1;
-        let name = self.names.log(next);
-        declare(&live, &self.names, &name, LOG, self.replicas).await?;
-        if !sealed {
-            let body = self.stamped(Record::Seal {})?;
-            let mark = vec![(record::LOG.to_owned(), String::new())];
-            let outcome = current.tail.append_and_read(&live, mark, body.as_bytes());
-            let outcome = outcome.await.map_err(|failure| self.told(failure))?;
-            if outcome != Outcome::Took {
-                // Another process goes on.
-                return Ok(None);
-            }
-        }
-        self.copy(&live, &current, &name).await?;
-        self.use_log(&live, next).await?;
-        tracing::debug!(log = name, "a log goes on");
-        Ok(Some(current.number))
-    }
-
-    /// Writes what a closed log holds into the next one, and opens it.
-    async fn copy(&self, live: &Live, from: &Current, to: &str) -> Result<(), BrokerError> {
-        let tail: Tail<Book> = Tail::start(&self.connection, to);
-        let (pieces, messages) = from.tail.read(|book| book.groups.pieces());
-        let copier = fastrand::u64(..);
-        let at = self.now();
-        let mut index = 0;
-        let mut part = |piece: Piece| {
-            let record = Record::Part {
-                copier,
-                index,
-                piece,
-            };
-            index += 1;
-            written(&Stamped { at, record })
-        };
-        let mut parts = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let mark = vec![(record::LOG.to_owned(), String::new())];
-            parts.push((mark, bytes::Bytes::from(part(piece)?)));
-        }
-        self.write_parts(live, &tail, parts).await?;
-        for some in messages.chunks(READ_AT_ONCE) {
-            let mut offsets: Vec<u64> = some.iter().map(|(offset, _)| *offset).collect();
-            offsets.sort_unstable();
-            let read = fetch(
-                live,
-                &self.names.log(from.number),
-                &offsets,
-                self.clock.now(),
-            )
-            .await
-            .map_err(|failure| self.told(failure))?;
-            let read: std::collections::HashMap<u64, Raw> = read.into_iter().collect();
-            let mut parts = Vec::with_capacity(some.len());
-            for (offset, piece) in some {
-                let Some(raw) = read.get(offset) else {
-                    return Err(live.unreachable("a message of the log could not be read"));
-                };
-                let message = raw.message().message;
-                let mut pairs = codec::pairs(&message, 0, &raw.copy())?;
-                pairs.push((record::LOG.to_owned(), part(piece.clone())?));
-                parts.push((pairs, message.body));
-            }
-            self.write_parts(live, &tail, parts).await?;
-        }
-        self.open(live, &tail, copier, index).await
-    }
-
-    async fn write_parts(
-        &self,
-        live: &Live,
-        tail: &Tail<Book>,
-        parts: Vec<(Vec<(String, String)>, bytes::Bytes)>,
-    ) -> Result<(), BrokerError> {
-        let mut parts = parts.into_iter();
-        loop {
-            let some: Vec<_> = parts.by_ref().take(COPIED_AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(());
-            }
-            let writing = some
-                .into_iter()
-                .map(|(pairs, body)| async move { tail.append(live, pairs, &body).await });
-            futures::future::try_join_all(writing)
-                .await
-                .map_err(|failure| self.told(failure))?;
-        }
     }
 
     /// Deletes the queue that shows that a consumer is there.

@@ -98,11 +98,11 @@ pub(crate) enum Record {
     Look {},
     /// This log is closed: what follows is void, and goes to the next one.
     Seal {},
-    /// A part of the copy that begins a log.
+    /// A part of the copy that begins a log. One that carries a message has only the piece of that.
     Part {
         copier: u64,
         index: u64,
-        piece: Piece,
+        pieces: Vec<Piece>,
     },
     /// The copy of this copier is complete.
     Opened { copier: u64, parts: u64 },

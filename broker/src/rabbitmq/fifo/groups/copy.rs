@@ -56,7 +56,7 @@ impl Groups {
     }
 
     /// Takes in a piece of a copy.
-    pub(crate) fn adopt(&mut self, piece: Piece, came: Option<Came>) {
+    pub(crate) fn adopt(&mut self, piece: Piece, came: Option<&Came>) {
         match piece {
             Piece::Base(base) => self.base = base,
             Piece::Turn { turn, of } => {
@@ -112,7 +112,7 @@ impl Groups {
                 if group.messages.len() == 1
                     && let Some(due) = group.due().filter(|due| *due > 0)
                 {
-                    self.dues.insert((due, came.group));
+                    self.dues.insert((due, came.group.clone()));
                 }
             }
         }

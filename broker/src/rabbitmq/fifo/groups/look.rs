@@ -22,6 +22,18 @@ impl Groups {
             .collect()
     }
 
+    /// Places of the messages that the last record removed.
+    pub(crate) fn removed(&self) -> &[u64] {
+        &self.removed
+    }
+
+    /// Whether the message at a place is stored and near the front of its group.
+    pub(crate) fn is_near(&self, name: &str, offset: u64) -> bool {
+        let group = self.by_name.get(name);
+        let entries = group.into_iter().flat_map(|group| &group.messages);
+        entries.take(FARTHEST).any(|entry| entry.offset == offset)
+    }
+
     /// The next turn that this consumer was given after `after`.
     pub(crate) fn granted(&self, consumer: u64, after: u64) -> Option<(u64, Right)> {
         let mut turns = self.turns.range(after..);

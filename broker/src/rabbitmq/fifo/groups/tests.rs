@@ -306,7 +306,7 @@ fn copied(groups: &Groups) -> Groups {
         copy.adopt(serde_json::from_str(&text).unwrap(), None);
     }
     for (offset, piece) in messages {
-        copy.adopt(piece, Some(came(offset, &names[&offset])));
+        copy.adopt(piece, Some(&came(offset, &names[&offset])));
     }
     copy
 }
