@@ -114,7 +114,8 @@ const MEAN_PAUSE: Duration = Duration::from_millis(700);
 pub async fn run(folder: &Path, settings: Settings) -> Report {
     eprintln!("chaos: {settings:?}");
     let mut site = set_up(folder, settings).await;
-    let deadline = Instant::now() + Duration::from_mins(10) + per_message(settings) * 4;
+    let busy = Duration::from_millis(settings.busy_ms);
+    let deadline = Instant::now() + Duration::from_mins(10) + busy + per_message(settings) * 4;
 
     if settings.busy_ms > 0 {
         for port in &site.handler_ports {

@@ -46,10 +46,6 @@ async fn order_within_groups_survives_kills_and_pauses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_rabbitmq_sidecar_and_handler_lose_nothing() {
-    if let Err(why) = tested().unwrap() {
-        eprintln!("skipped: {why}");
-        return;
-    }
     let settings = Settings {
         broker: Broker::RabbitMq40,
         kills: 10,
@@ -58,7 +54,32 @@ async fn kills_of_rabbitmq_sidecar_and_handler_lose_nothing() {
     campaign(settings).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_within_groups_survives_kills_and_pauses_on_rabbitmq() {
+    let settings = Settings {
+        broker: Broker::RabbitMq,
+        kills: 10,
+        groups: 1_000,
+        ..SHORT
+    };
+    campaign(settings).await;
+}
+
+/// False, with the reason said, where a RabbitMQ server is needed and none is installed.
+fn can_run(broker: Broker) -> bool {
+    if matches!(broker, Broker::RabbitMq | Broker::RabbitMq40)
+        && let Err(why) = tested().unwrap()
+    {
+        eprintln!("skipped: {why}");
+        return false;
+    }
+    true
+}
+
 async fn campaign(settings: Settings) {
+    if !can_run(settings.broker) {
+        return;
+    }
     let settings = Settings {
         seed: fastrand::u64(1..1_000_000),
         ..settings
@@ -89,12 +110,24 @@ async fn campaign(settings: Settings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
+    one_at_a_time(Broker::Nats, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_a_time_over_eight_replicas_on_rabbitmq() {
+    one_at_a_time(Broker::RabbitMq, 8).await;
+}
+
+async fn one_at_a_time(broker: Broker, pods: u32) {
+    if !can_run(broker) {
+        return;
+    }
     let settings = Settings {
-        broker: Broker::Nats,
+        broker,
         messages: 2_000,
         kills: 0,
         seed: 1,
-        pods: 4,
+        pods,
         limit: 1,
         work_ms: 0,
         busy_ms: 20_000,

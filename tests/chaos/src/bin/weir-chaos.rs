@@ -31,6 +31,15 @@ struct Arguments {
     /// Groups in a queue that keeps order; 0 is a standard queue.
     #[arg(long, default_value_t = 0)]
     groups: u64,
+    /// Handlers answer 429 for so many seconds at the beginning.
+    #[arg(long, default_value_t = 0)]
+    busy: u64,
+    /// Messages in a hundred that fail once.
+    #[arg(long, default_value_t = 5)]
+    flaky: u64,
+    /// Messages in a hundred that always fail.
+    #[arg(long, default_value_t = 1)]
+    poison: u64,
     /// Where ledgers, logs and stores go; a new folder below /tmp when not set. It is kept.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -56,10 +65,10 @@ async fn main() -> ExitCode {
         pods: arguments.pods,
         limit: arguments.limit,
         work_ms: 5,
-        busy_ms: 0,
+        busy_ms: arguments.busy * 1000,
         max_attempts: 8,
-        flaky_percent: 5,
-        poison_percent: 1,
+        flaky_percent: arguments.flaky,
+        poison_percent: arguments.poison,
         groups: arguments.groups,
     };
     let folder = arguments.folder.unwrap_or_else(|| {
