@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -30,7 +30,7 @@ use crate::task;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Most commands that are carried out in one round trip.
+/// Most commands, or deliveries, that are taken in before one round trip.
 const MOST_AT_ONCE: usize = 1024;
 
 /// A consumer of one queue.
@@ -89,9 +89,7 @@ impl Drop for RabbitConsumer {
 fn give_back(delivery: &Delivery) {
     let lease = Arc::clone(&delivery.lease);
     // Its first step sends the command; nobody waits for the answer.
-    drop(futures::FutureExt::now_or_never(async move {
-        lease.give_back().await
-    }));
+    drop(async move { lease.give_back().await }.now_or_never());
 }
 
 #[async_trait]
@@ -310,9 +308,13 @@ impl Pump {
                     None => return Ok(()),
                 },
                 delivery = session.pulls.next() => {
-                    let delivery = delivery?;
+                    self.take_in(session, delivery?);
+                    // All that are there, before the next round trip.
+                    for _ in 1..MOST_AT_ONCE {
+                        let Some(delivery) = session.pulls.next().now_or_never() else { break };
+                        self.take_in(session, delivery?);
+                    }
                     self.told_missing = false;
-                    self.take_in(session, delivery);
                 }
                 Some((unchecked, standing)) = session.checking.next() => {
                     self.checked(session, &unchecked, standing?);
