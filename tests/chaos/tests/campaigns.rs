@@ -7,7 +7,7 @@ use weir_conformance::server::rabbitmq::tested;
 const SHORT: Settings = Settings {
     broker: Broker::Nats,
     messages: 5_000,
-    kills: 30,
+    kills: 10,
     seed: 0,
     pods: 3,
     limit: 12,
@@ -28,7 +28,6 @@ async fn kills_of_broker_sidecar_and_handler_lose_nothing() {
 async fn kills_of_three_servers_one_after_the_other_lose_nothing() {
     let settings = Settings {
         broker: Broker::NatsR3,
-        kills: 10,
         ..SHORT
     };
     campaign(settings).await;
@@ -37,7 +36,6 @@ async fn kills_of_three_servers_one_after_the_other_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_within_groups_survives_kills_and_pauses() {
     let settings = Settings {
-        kills: 10,
         groups: 1_000,
         ..SHORT
     };
@@ -48,7 +46,6 @@ async fn order_within_groups_survives_kills_and_pauses() {
 async fn kills_of_rabbitmq_sidecar_and_handler_lose_nothing() {
     let settings = Settings {
         broker: Broker::RabbitMq40,
-        kills: 10,
         ..SHORT
     };
     campaign(settings).await;
@@ -58,7 +55,6 @@ async fn kills_of_rabbitmq_sidecar_and_handler_lose_nothing() {
 async fn order_within_groups_survives_kills_and_pauses_on_rabbitmq() {
     let settings = Settings {
         broker: Broker::RabbitMq,
-        kills: 10,
         groups: 1_000,
         ..SHORT
     };
@@ -110,27 +106,27 @@ async fn campaign(settings: Settings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_over_four_replicas_through_a_throttling_storm() {
-    one_at_a_time(Broker::Nats, 4).await;
+    one_at_a_time(Broker::Nats, 4, 2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_over_eight_replicas_on_rabbitmq() {
-    one_at_a_time(Broker::RabbitMq, 8).await;
+    one_at_a_time(Broker::RabbitMq, 8, 500).await;
 }
 
-async fn one_at_a_time(broker: Broker, pods: u32) {
+async fn one_at_a_time(broker: Broker, pods: u32, messages: u64) {
     if !can_run(broker) {
         return;
     }
     let settings = Settings {
         broker,
-        messages: 2_000,
+        messages,
         kills: 0,
         seed: 1,
         pods,
         limit: 1,
         work_ms: 0,
-        busy_ms: 20_000,
+        busy_ms: messages * 10,
         max_attempts: 3,
         flaky_percent: 0,
         poison_percent: 5,
@@ -143,7 +139,7 @@ async fn one_at_a_time(broker: Broker, pods: u32) {
     let report = run(folder.path(), settings).await;
     eprintln!("chaos: {report}");
     let wrong = report.violations(1);
-    if !wrong.is_empty() || report.handled + report.dead != 2_000 {
+    if !wrong.is_empty() || report.handled + report.dead != messages {
         let kept = folder.keep();
         panic!("{wrong:?} {report}; logs and ledgers in {}", kept.display());
     }
