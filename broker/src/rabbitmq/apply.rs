@@ -170,7 +170,8 @@ impl Applying<'_> {
         if fifo && there.contains_key(&names.state) && there.contains_key(&names.queue) {
             return Err(other_kind(&names.queue));
         }
-        if !there.contains_key(&names.state) {
+        let new = !there.contains_key(&names.state);
+        if new {
             for name in [&names.queue, &names.dead] {
                 if there.contains_key(name) {
                     return Err(BrokerError::Conflict {
@@ -195,6 +196,10 @@ impl Applying<'_> {
         self.policies().await?;
         if fifo {
             self.fifo(&control, &there).await?;
+            if new {
+                // Its streams may be the first of the node.
+                tokio::time::sleep(YOUTH).await;
+            }
             return Ok(self.applied);
         }
         self.queues(&control, &there).await?;

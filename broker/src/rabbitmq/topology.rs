@@ -23,9 +23,10 @@ const DELIVERY_LIMIT: u64 = 1_000_000;
 /// How much of the notes is kept.
 const NOTES_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How long a new quorum queue is left alone. The broker notes on disk that there is a queue up to half a
-/// second after it was made; were it killed before, it would not recover what was confirmed.
-pub(crate) const YOUTH: Duration = Duration::from_secs(1);
+/// How long a new queue is left alone. Which members of quorum queues a node has, and that it coordinates
+/// streams, is on its disk a second after the last of them was made; were it killed before, it would begin
+/// anew with nothing of what was confirmed.
+pub(crate) const YOUTH: Duration = Duration::from_millis(1500);
 
 /// A queue that is made with fixed arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
