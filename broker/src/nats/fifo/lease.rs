@@ -35,6 +35,15 @@ enum Ending {
     Lost,
 }
 
+/// Who has a group, as far as one of its turns can learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Others,
+    /// Another turn is there beside this one, which ends itself when it is opened.
+    Nobodys,
+}
+
 struct Progress {
     /// Since when it has its share, and how many messages it has had of it.
     began: Instant,
@@ -100,36 +109,42 @@ impl NatsTurn {
         }
     }
 
-    /// The progress of a turn that is still this one's.
-    async fn held(&self) -> Result<MutexGuard<'_, Progress>, BrokerError> {
-        let mut progress = self.progress.lock().await;
+    /// The progress of a turn that has not ended.
+    async fn going(&self) -> Result<MutexGuard<'_, Progress>, BrokerError> {
+        let progress = self.progress.lock().await;
         if progress.ended.is_some() || self.token.is_over() {
             return Err(self.over());
-        }
-        if self.token.is_doubtful() {
-            self.verify(&mut progress).await?;
         }
         Ok(progress)
     }
 
-    /// Makes sure from the leader that nobody else has taken the group.
-    async fn verify(&self, progress: &mut Progress) -> Result<(), BrokerError> {
-        let written = self.fifo.note(&self.token.name).await?.1;
-        let mut ours = written == progress.written
-            && self
-                .fifo
-                .is_alone(&self.token.name, self.token.sequence())
-                .await?;
-        if let (true, Some(first)) = (ours, progress.held.front()) {
+    /// The progress of a turn that is still this one's.
+    async fn held(&self) -> Result<MutexGuard<'_, Progress>, BrokerError> {
+        let mut progress = self.going().await?;
+        if self.token.is_doubtful() && self.whose(&progress).await? != Whose::Ours {
+            progress.ended = Some(Ending::Lost);
+            return Err(self.over());
+        }
+        Ok(progress)
+    }
+
+    /// Learns from the leader whether somebody else has taken the group.
+    async fn whose(&self, progress: &Progress) -> Result<Whose, BrokerError> {
+        let (fifo, name) = (&self.fifo, &self.token.name);
+        if fifo.note(name).await?.1 != progress.written {
+            return Ok(Whose::Others);
+        }
+        if !fifo.is_alone(name, self.token.sequence()).await? {
+            return Ok(Whose::Nobodys);
+        }
+        if let Some(first) = progress.held.front() {
             let subject = self.subject(progress);
-            let stored = self.fifo.first_of(&subject, 1).await?;
-            ours = stored.is_some_and(|stored| stored.sequence == first.sequence);
+            let stored = fifo.first_of(&subject, 1).await?;
+            if stored.is_none_or(|stored| stored.sequence != first.sequence) {
+                return Ok(Whose::Others);
+            }
         }
-        if ours {
-            return Ok(());
-        }
-        progress.ended = Some(Ending::Lost);
-        Err(self.over())
+        Ok(Whose::Ours)
     }
 
     /// Replaces the note. Whoever wrote it meanwhile has the group.
@@ -277,9 +292,18 @@ fn attempts(held: &VecDeque<Held>) -> Vec<(u64, u32)> {
 #[async_trait]
 impl TurnLease for NatsTurn {
     async fn begin(&self) -> Result<(), BrokerError> {
-        let mut progress = self.held().await?;
+        let mut progress = self.going().await?;
         if !self.token.is_doubtful() {
             return Ok(());
+        }
+        let whose = self.whose(&progress).await?;
+        if whose == Whose::Nobodys {
+            // No call of this turn is under way. Left to its lease it would keep the group waiting for as long.
+            self.fifo.drop_turn(&self.token).await?;
+        }
+        if whose != Whose::Ours {
+            progress.ended = Some(Ending::Lost);
+            return Err(self.over());
         }
         let note = progress.note.calling(&attempts(&progress.held));
         // Written even if nothing changes: of two that believe to hold the group one is refused.

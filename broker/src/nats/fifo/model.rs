@@ -248,10 +248,9 @@ impl World {
             }
             Step::Verify(message) if !holder.doubtful => return self.call(at, message),
             Step::Verify(message) => {
-                let ours = self.note == holder.written
-                    && self.is_alone(holder.token)
-                    && self.messages.first() == Some(&message);
-                if ours {
+                if self.note == holder.written && !self.is_alone(holder.token) {
+                    Step::Acknowledge(true)
+                } else if self.note == holder.written && self.messages.first() == Some(&message) {
                     Step::Claim(message)
                 } else {
                     Step::Idle

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::{join, join3};
 use tokio::time::Instant;
 
+use super::super::codec::Raw;
 use super::super::consume::Terms;
 use super::super::receipt::Receipt;
 use super::super::redelivery::{Taken, source_of};
@@ -22,6 +23,8 @@ use crate::task;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked whether what was acknowledged is gone.
+const POLL: Duration = Duration::from_millis(10);
 /// How long those who hold turns have to say so after an outage.
 const GRACE: Duration = Duration::from_secs(1);
 /// Dead letters that are made under one turn before others get theirs.
@@ -224,11 +227,24 @@ impl Fifo {
     /// Acknowledges a turn. It is not there any more when this returns, which in a cluster an
     /// acknowledgement alone does not say.
     async fn take_away(&self, token: &Token) -> Result<(), BrokerError> {
-        if self.replicated {
-            let subject = self.shared.names.turn(&token.name);
-            self.remove_before(&subject, token.sequence() + 1).await?;
+        if !self.replicated {
+            return token.receipt.acknowledge().await;
         }
-        token.receipt.acknowledge().await
+        let (subject, sequence) = (self.shared.names.turn(&token.name), token.sequence());
+        let is_there = |first: Option<Raw>| first.is_some_and(|first| first.sequence == sequence);
+        if is_there(self.first_of(&subject, 1).await?) {
+            self.remove_before(&subject, sequence + 1).await?;
+        }
+        token.receipt.acknowledge().await?;
+        // An older one may be held by somebody, and is not to be removed with it.
+        let until = Instant::now() + GRACE;
+        while is_there(self.first_of(&subject, sequence).await?) {
+            if Instant::now() > until {
+                return Err(self.changed());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// Gives a group a turn if it has anything to do.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_broker::{FifoQueue, Publication, Published, Turn, TurnConsumer, WorkQueue};
+use weir_broker::{BrokerError, FifoQueue, Publication, Published, Turn, TurnConsumer, WorkQueue};
 use weir_core::config::FifoConfig;
 
 use crate::ground::{Ground, SOON, WHILE, message, persist};
@@ -102,6 +102,29 @@ pub async fn next(turns: &mut Box<dyn TurnConsumer>) -> Turn {
         Ok(Some(turn)) => turn,
         Ok(None) => panic!("the consumer ended"),
         Err(error) => panic!("the consumer reports {error}"),
+    }
+}
+
+/// Begins a turn. A schedule and a publisher that is slow to see that a group rests may both store its turn: then
+/// neither begins, and one comes again.
+pub async fn begins(turn: &Turn) -> bool {
+    persist(|| async {
+        match turn.lease.begin().await {
+            Ok(()) => Ok(true),
+            Err(BrokerError::LeaseOver { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+/// The next turn that begins.
+pub async fn next_begun(turns: &mut Box<dyn TurnConsumer>) -> Turn {
+    loop {
+        let turn = next(turns).await;
+        if begins(&turn).await {
+            return turn;
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_broker::{BrokerError, Turn};
+use weir_broker::Turn;
 
-use super::{Queue, another, attempts_of, handle, handle_all, ids, ids_of, next, none, queue};
+use super::{
+    Queue, another, attempts_of, begins, handle, handle_all, ids, ids_of, next, next_begun, none,
+    queue,
+};
 use crate::ground::{Ground, becomes_empty, depth_becomes, failure};
 use crate::proxy::Mode;
 
@@ -62,7 +65,7 @@ pub async fn fifo_a_rest_survives_kills(mut ground: Ground) {
     let there = another(&ground).await;
     there.publish("a", ids("a", 5..6)).await;
     let mut turns = there.turns(2).await;
-    let turn = next(&mut turns).await;
+    let turn = next_begun(&mut turns).await;
     assert!(began.elapsed() >= rest, "early: {:?}", began.elapsed());
     assert_eq!(
         (ids_of(&turn), attempts_of(&turn), suspects_of(&turn)),
@@ -79,25 +82,16 @@ pub async fn fifo_a_group_rests_again(mut ground: Ground) {
     let here = queue(&mut ground).await;
     here.publish("a", ids("a", 0..2)).await;
     let mut turns = here.turns(9).await;
-    let mut turn = next(&mut turns).await;
+    let mut turn = next_begun(&mut turns).await;
     for attempts in 1..=3 {
         assert_eq!(attempts_of(&turn), [attempts - 1]);
-        // A publisher that is slow to see that the group rests may make its turn come twice: then neither is
-        // used, and it comes again after its lease.
-        loop {
-            match turn.lease.begin().await {
-                Ok(()) => break,
-                Err(BrokerError::LeaseOver { .. }) => turn = next(&mut turns).await,
-                Err(error) => assert!(error.is_transient(), "{error}"),
-            }
-        }
         let began = Instant::now();
         turn.lease.rest(rest, &[attempts], 0).await.unwrap();
         turn = loop {
             let number = began.elapsed().as_nanos() as usize;
             here.publish("a", ids("late", number..number + 1)).await;
             tokio::select! {
-                came = next(&mut turns) => break came,
+                came = next(&mut turns) => if begins(&came).await { break came },
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         };
