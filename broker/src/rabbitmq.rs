@@ -26,6 +26,7 @@ mod dead;
 mod dedup;
 mod fifo;
 mod ladder;
+mod lanes;
 mod lease;
 mod management;
 mod names;

@@ -1,9 +1,12 @@
-//! A consumer: takes tokens, asks for as many messages as they cover and are wanted, keeps the leases.
+//! A consumer: takes tokens, lets as many messages come as they cover and are wanted, keeps the leases.
+//!
+//! A message that was handled is acknowledged without waiting for the broker, which lets the next one
+//! come in its place. One that nobody wants by then waits for a moment and goes back.
 //!
 //! Everything of one connection is a session. When the connection is lost, so is what was delivered
 //! on it, and a new session begins. The task lives as long as the consumer or one of its leases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
@@ -19,10 +22,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::codec::{Raw, number};
 use super::connection::{Failure, Live};
 use super::control::Which;
+use super::lanes::{Event, Lanes, Place, Settle};
 use super::lease::{Command, RabbitLease, Standing};
-use super::notes;
+use super::notes::{self, Note};
 use super::pool::{Account, Pool};
-use super::pulls::{Pulls, Settle};
 use super::shared::Shared;
 use crate::error::BrokerError;
 use crate::queue::{Consumer, Delivery};
@@ -30,8 +33,14 @@ use crate::task;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Most commands, or deliveries, that are taken in before one round trip.
+/// Most commands, or deliveries, that are taken in before anything else.
 const MOST_AT_ONCE: usize = 1024;
+/// When more may come than is wanted for so long, less is let come.
+const GRACE: Duration = Duration::from_millis(50);
+/// While some may come, what is wanted beyond that is gathered for so long: a few large lanes instead of many
+/// small ones.
+const GATHER: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A consumer of one queue.
 pub(crate) struct RabbitConsumer {
@@ -58,6 +67,7 @@ impl RabbitConsumer {
             stopping: false,
             last: 0,
             told_missing: false,
+            unknown: Vec::new(),
         };
         let task = Arc::new(task::start(pump.run()));
         // Before this nobody can want anything.
@@ -130,30 +140,41 @@ struct Pump {
     /// `None` after a stop, when everything was handed out.
     out: Option<mpsc::UnboundedSender<Result<Delivery, BrokerError>>>,
     own: Arc<OnceLock<Weak<AbortOnDropHandle<()>>>>,
-    /// Wanted and not asked of the broker.
+    /// Wanted and not handed out.
     wanted: usize,
     stopping: bool,
     /// Number of the last delivery.
     last: u64,
     /// The loss of the topology is reported once, then waited out.
     told_missing: bool,
+    /// Copies that were handled and acknowledged when a connection was lost. They may come again.
+    unknown: Vec<Arc<str>>,
 }
 
 /// A delivery that is not settled.
 struct Flight {
-    tag: u64,
+    place: Place,
+    copy: Arc<str>,
     standing: Arc<Standing>,
 }
 
 /// A settlement on its way.
-type Done = (Arc<Standing>, oneshot::Sender<Result<(), BrokerError>>);
+struct Settled {
+    flight: Flight,
+    how: Settle,
+    /// Whoever waits for the broker.
+    done: Option<oneshot::Sender<Result<(), BrokerError>>>,
+}
 
-type Checked = (Unchecked, Result<notes::Standing, Failure>);
+type Checked = (Arrival, Result<notes::Standing, Failure>);
 
-/// A delivery that came again.
-struct Unchecked {
-    tag: u64,
+/// A message that was not handed out yet.
+struct Arrival {
+    place: Place,
     raw: Raw,
+    again: bool,
+    /// Calls that began on it before.
+    began: u32,
 }
 
 /// What belongs to one connection.
@@ -161,14 +182,50 @@ struct Session {
     live: Arc<Live>,
     account: Arc<Account>,
     pool: AbortOnDropHandle<Failure>,
-    pulls: Pulls,
+    lanes: Lanes,
     flights: HashMap<u64, Flight>,
     checking: FuturesUnordered<Pin<Box<dyn Future<Output = Checked> + Send>>>,
-    /// What goes with the next exchange.
-    settle: Vec<(u64, Settle)>,
-    done: Vec<Done>,
-    /// Slots that are free after the next exchange.
-    freed: usize,
+    /// Came and nobody wants them.
+    spare: VecDeque<Arrival>,
+    /// To be settled now.
+    settle: Vec<(Flight, Settle, Reply)>,
+    /// Sent, and sent before the broker was asked to say that it has taken it in.
+    sent: Vec<Settled>,
+    confirming: Vec<Settled>,
+    surplus: Surplus,
+    /// Since when more is wanted and covered than may come.
+    lacking_since: Option<Instant>,
+    /// When it is looked for leases that are over.
+    expire_at: Instant,
+}
+
+struct Reply {
+    done: Option<oneshot::Sender<Result<(), BrokerError>>>,
+    surely: bool,
+}
+
+/// How much more may come than is wanted, over a while.
+struct Surplus {
+    since: Instant,
+    least: usize,
+}
+
+impl Surplus {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            least: usize::MAX,
+        }
+    }
+
+    /// Takes in how much it is now. Answers what it was at least, once in a [`GRACE`].
+    fn see(&mut self, now: Instant, surplus: usize) -> usize {
+        self.least = self.least.min(surplus);
+        if now - self.since < GRACE {
+            return 0;
+        }
+        std::mem::replace(self, Self::new(now)).least
+    }
 }
 
 impl Pump {
@@ -235,9 +292,7 @@ impl Pump {
                         self.wanted = 0;
                     }
                     Command::Settle { done, .. } => {
-                        if let Some(done) = done {
-                            drop(done.send(Err(self.shared.connection.unreachable())));
-                        }
+                        drop(done.send(Err(self.shared.connection.unreachable())));
                     }
                 },
             }
@@ -252,7 +307,8 @@ impl Pump {
             // is the first to go and the last to come.
             live.ready(&self.shared.names.queue).await?;
         }
-        let pulls = Pulls::open(Arc::clone(live), &self.shared.names.queue).await?;
+        self.note_done().await?;
+        let lanes = Lanes::open(Arc::clone(live), &self.shared.names.queue).await?;
         let pool = Pool::open(
             self.shared.connection.clone(),
             Arc::clone(live),
@@ -266,36 +322,77 @@ impl Pump {
             live: Arc::clone(live),
             account,
             pool: task::start(pool.run()),
-            pulls,
+            lanes,
             flights: HashMap::new(),
             checking: FuturesUnordered::new(),
+            spare: VecDeque::new(),
             settle: Vec::new(),
-            done: Vec::new(),
-            freed: 0,
+            sent: Vec::new(),
+            confirming: Vec::new(),
+            surplus: Surplus::new(Instant::now()),
+            lacking_since: None,
+            expire_at: Instant::now(),
         };
         let ended = self.work(&mut session).await;
-        // What was asked for and did not come is wanted still.
-        self.wanted += session.pulls.open_credit() + session.checking.len();
         for flight in session.flights.values() {
             flight.standing.lose();
         }
-        for (standing, done) in session.done.drain(..) {
-            standing.lose();
-            drop(done.send(Err(session.live.was_lost())));
+        for (flight, _, reply) in session.settle.drain(..) {
+            flight.standing.lose();
+            if let Some(done) = reply.done {
+                drop(done.send(Err(session.live.was_lost())));
+            }
+        }
+        for settled in session.confirming.drain(..).chain(session.sent.drain(..)) {
+            match settled.done {
+                Some(done) => {
+                    settled.flight.standing.lose();
+                    drop(done.send(Err(session.live.was_lost())));
+                }
+                None if settled.how == Settle::Ack => {
+                    self.shared.remember_done(&settled.flight.copy);
+                    self.unknown.push(settled.flight.copy);
+                }
+                None => {}
+            }
         }
         ended
     }
 
+    /// Makes known what was handled when a connection was lost, to whoever gets it next.
+    async fn note_done(&mut self) -> Result<(), Failure> {
+        let noting = self
+            .unknown
+            .iter()
+            .map(|copy| self.shared.note(Note::Done, copy));
+        match futures::future::try_join_all(noting).await {
+            // The queue is gone, and they with it.
+            Ok(_) | Err(BrokerError::Missing { .. }) => self.unknown.clear(),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
     async fn work(&mut self, session: &mut Session) -> Result<(), Failure> {
         loop {
-            self.exchange(session).await?;
-            if self.stopping && self.out.is_some() {
-                self.end_requests(session).await?;
+            let now = Instant::now();
+            self.expire(session, now);
+            let look = self.balance(session, now);
+            self.settle(session)?;
+            if self.stopping
+                && session.lanes.is_closed()
+                && session.checking.is_empty()
+                && session.spare.is_empty()
+            {
+                self.out = None;
             }
-            session
-                .account
-                .fly(session.flights.len() + session.checking.len());
-            let expiry = self.expiry(session);
+            let unsettled = session.flights.len() + session.checking.len() + session.spare.len();
+            session.account.fly(unsettled);
+            let look = if session.flights.is_empty() {
+                look
+            } else {
+                look.min(session.expire_at)
+            };
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(order) => {
@@ -307,20 +404,18 @@ impl Pump {
                     }
                     None => return Ok(()),
                 },
-                delivery = session.pulls.next() => {
-                    self.take_in(session, delivery?);
-                    // All that are there, before the next round trip.
+                event = session.lanes.next() => {
+                    self.learn(session, event?);
                     for _ in 1..MOST_AT_ONCE {
-                        let Some(delivery) = session.pulls.next().now_or_never() else { break };
-                        self.take_in(session, delivery?);
+                        let Some(event) = session.lanes.next().now_or_never() else { break };
+                        self.learn(session, event?);
                     }
-                    self.told_missing = false;
                 }
-                Some((unchecked, standing)) = session.checking.next() => {
-                    self.checked(session, &unchecked, standing?);
+                Some((arrival, standing)) = session.checking.next() => {
+                    self.checked(session, arrival, standing?);
                 }
                 () = session.account.gained.notified() => {}
-                () = tokio::time::sleep_until(expiry) => session.expire(),
+                () = tokio::time::sleep_until(look) => {}
                 failure = &mut session.pool => {
                     return Err(failure.unwrap_or(Failure::Missing));
                 }
@@ -342,101 +437,187 @@ impl Pump {
                 self.stopping = true;
                 self.wanted = 0;
             }
-            Command::Settle { number, how, done } => {
+            Command::Settle {
+                number,
+                how,
+                done,
+                surely,
+            } => {
                 let Some(flight) = session.flights.remove(&number) else {
-                    if let Some(done) = done {
-                        // It was settled, or given back when its connection ended.
-                        drop(done.send(Err(self.shared.connection.unreachable())));
-                    }
+                    // It was settled, or given back when its connection ended.
+                    drop(done.send(Err(self.shared.connection.unreachable())));
                     return;
                 };
-                session.settle.push((flight.tag, how));
-                session.freed += 1;
-                if let Some(done) = done {
-                    session.done.push((flight.standing, done));
+                let reply = Reply {
+                    done: Some(done),
+                    surely,
+                };
+                session.settle.push((flight, how, reply));
+            }
+        }
+    }
+
+    /// Hands out what waits, and lets come what is wanted and covered. Returns when to look again.
+    fn balance(&mut self, session: &mut Session, now: Instant) -> Instant {
+        while (self.wanted > 0 || self.stopping)
+            && let Some(arrival) = session.spare.pop_front()
+        {
+            self.hand_out(session, &arrival);
+        }
+        if self.stopping || session.account.has_surplus() {
+            session.account.want(0);
+            session.lanes.close();
+        }
+        if self.stopping {
+            return now + LONG;
+        }
+        let mut look = now + LONG;
+        let coming = session.lanes.free() + session.checking.len();
+        let lacking = self.wanted.saturating_sub(coming);
+        session.account.want(lacking);
+        if session.account.covered() > 0 {
+            let gathered = *session.lacking_since.get_or_insert(now) + GATHER;
+            if coming == 0 || gathered <= now {
+                let more = session.account.commit(usize::from(u16::MAX));
+                session.lanes.grow(more);
+                session.lacking_since = None;
+            } else {
+                look = gathered;
+            }
+        } else {
+            session.lacking_since = None;
+        }
+        let surplus = (coming + session.spare.len()).saturating_sub(self.wanted);
+        let back = session
+            .settle
+            .iter()
+            .any(|(_, how, _)| *how == Settle::Requeue);
+        let shrink = session.surplus.see(now, surplus);
+        if surplus > 0 && (shrink > 0 || back) {
+            let less = if back { surplus } else { shrink };
+            let spare = session.spare.len().min(less);
+            session.lanes.shrink(less);
+            for arrival in session.spare.drain(..spare) {
+                let flight = Flight {
+                    place: arrival.place,
+                    copy: arrival.raw.copy().into(),
+                    standing: Arc::new(Standing::new(now)),
+                };
+                let reply = Reply {
+                    done: None,
+                    surely: false,
+                };
+                session.settle.push((flight, Settle::Requeue, reply));
+            }
+        }
+        if surplus > 0 {
+            look = look.min(now + GRACE);
+        }
+        look
+    }
+
+    /// Sends what is to be settled.
+    fn settle(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let mut freed = 0;
+        for (flight, how, reply) in std::mem::take(&mut session.settle) {
+            freed += usize::from(session.lanes.settle(flight.place, how)?);
+            // Whoever stops ends soon, and must not end before this has gone.
+            let done = match reply.done {
+                Some(done) if !reply.surely && !self.stopping => {
+                    drop(done.send(Ok(())));
+                    None
+                }
+                done => done,
+            };
+            session.sent.push(Settled { flight, how, done });
+        }
+        session.account.release(freed);
+        if !session.sent.is_empty() && session.lanes.sync() {
+            session.confirming = std::mem::take(&mut session.sent);
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, session: &mut Session, event: Event) {
+        match event {
+            Event::Came(place, delivery) => {
+                self.told_missing = false;
+                self.take_in(session, place, *delivery);
+            }
+            Event::Freed(messages) => session.account.release(messages),
+            Event::Synced => {
+                for settled in session.confirming.drain(..) {
+                    if let Some(done) = settled.done {
+                        drop(done.send(Ok(())));
+                    }
                 }
             }
         }
     }
 
-    /// One round trip: settles what is to be settled, asks for what is wanted and covered.
-    async fn exchange(&mut self, session: &mut Session) -> Result<(), Failure> {
-        session.account.want(self.wanted);
-        let more = session.account.commit(usize::from(u16::MAX));
-        if more == 0 && session.settle.is_empty() {
-            return Ok(());
-        }
-        let settle = std::mem::take(&mut session.settle);
-        session.pulls.exchange(&settle, more).await?;
-        self.wanted -= more;
-        session.account.release(std::mem::take(&mut session.freed));
-        for (_, done) in session.done.drain(..) {
-            drop(done.send(Ok(())));
-        }
-        Ok(())
-    }
-
-    /// After a stop: takes requests back and hands out what came.
-    async fn end_requests(&mut self, session: &mut Session) -> Result<(), Failure> {
-        let open = session.pulls.open_credit();
-        if open > 0 {
-            let rest = session.pulls.cancel().await?;
-            session.account.release(open.saturating_sub(rest.len()));
-            for delivery in rest {
-                self.take_in(session, delivery);
-            }
-        }
-        if session.checking.is_empty() {
-            self.out = None;
-        }
-        Ok(())
-    }
-
-    fn take_in(&mut self, session: &mut Session, delivery: lapin::message::Delivery) {
+    fn take_in(&mut self, session: &mut Session, place: Place, delivery: lapin::message::Delivery) {
         let properties = &delivery.properties;
         let again = delivery.redelivered
             || number(properties, "x-delivery-count").is_some_and(|count| count > 0)
             || number(properties, "x-acquired-count").is_some_and(|count| count > 0);
-        let tag = delivery.delivery_tag;
-        let unchecked = Unchecked {
-            tag,
+        let arrival = Arrival {
+            place,
             raw: Raw::new(properties, delivery.data, self.shared.clock.now()),
+            again,
+            began: 0,
         };
         if !again {
-            self.hand_out(session, &unchecked, false, 0);
+            self.arrived(session, arrival);
             return;
         }
         let (shared, live) = (Arc::clone(&self.shared), Arc::clone(&session.live));
         session.checking.push(Box::pin(async move {
-            let standing = shared.standing(&live, &unchecked.raw.copy()).await;
-            (unchecked, standing)
+            let standing = shared.standing(&live, &arrival.raw.copy()).await;
+            (arrival, standing)
         }));
     }
 
-    fn checked(&mut self, session: &mut Session, unchecked: &Unchecked, standing: notes::Standing) {
+    fn checked(&mut self, session: &mut Session, mut arrival: Arrival, standing: notes::Standing) {
         if standing.done {
-            session.settle.push((unchecked.tag, Settle::Ack));
-            session.freed += 1;
-            if !self.stopping {
-                self.wanted += 1;
-            }
+            let flight = Flight {
+                place: arrival.place,
+                copy: arrival.raw.copy().into(),
+                standing: Arc::new(Standing::new(Instant::now())),
+            };
+            let reply = Reply {
+                done: None,
+                surely: false,
+            };
+            session.settle.push((flight, Settle::Ack, reply));
             return;
         }
-        self.hand_out(session, unchecked, true, standing.began);
+        arrival.began = standing.began;
+        self.arrived(session, arrival);
     }
 
-    fn hand_out(&mut self, session: &mut Session, of: &Unchecked, again: bool, began: u32) {
+    fn arrived(&mut self, session: &mut Session, arrival: Arrival) {
+        if self.wanted > 0 || self.stopping {
+            self.hand_out(session, &arrival);
+        } else {
+            session.spare.push_back(arrival);
+        }
+    }
+
+    fn hand_out(&mut self, session: &mut Session, of: &Arrival) {
+        self.wanted = self.wanted.saturating_sub(1);
         self.last += 1;
         let number = self.last;
         let standing = Arc::new(Standing::new(Instant::now() + self.shared.lease));
+        let copy: Arc<str> = of.raw.copy().into();
         let flight = Flight {
-            tag: of.tag,
+            place: of.place,
+            copy: Arc::clone(&copy),
             standing: Arc::clone(&standing),
         };
         session.flights.insert(number, flight);
-        let copy = of.raw.copy();
         let stored = of.raw.message();
-        let attempts = stored.attempts.saturating_add(began);
+        let attempts = stored.attempts.saturating_add(of.began);
+        let again = of.again;
         let parts = self
             .commands
             .upgrade()
@@ -473,32 +654,27 @@ impl Pump {
         }
     }
 
-    /// When the next lease may end.
-    fn expiry(&self, session: &Session) -> Instant {
+    /// Gives back the messages whose leases are over.
+    fn expire(&self, session: &mut Session, now: Instant) {
+        if now < session.expire_at {
+            return;
+        }
         let step =
             (self.shared.lease / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
-        if session.flights.is_empty() {
-            Instant::now() + Duration::from_mins(1)
-        } else {
-            Instant::now() + step
-        }
-    }
-}
-
-impl Session {
-    /// Gives back the messages whose leases are over.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        let over: Vec<u64> = self
+        session.expire_at = now + step;
+        let over: Vec<u64> = session
             .flights
             .iter()
             .filter(|(_, flight)| flight.standing.expire(now))
             .map(|(number, _)| *number)
             .collect();
         for number in over {
-            if let Some(flight) = self.flights.remove(&number) {
-                self.settle.push((flight.tag, Settle::Requeue));
-                self.freed += 1;
+            if let Some(flight) = session.flights.remove(&number) {
+                let reply = Reply {
+                    done: None,
+                    surely: false,
+                };
+                session.settle.push((flight, Settle::Requeue, reply));
             }
         }
     }

@@ -20,8 +20,8 @@ use weir_core::dead_letter::Failure;
 use weir_core::message::Message;
 
 use super::codec::{self, new_copy};
+use super::lanes::Settle;
 use super::notes::Note;
-use super::pulls::Settle;
 use super::shared::Shared;
 use crate::error::BrokerError;
 use crate::queue::Lease;
@@ -32,11 +32,13 @@ pub(crate) enum Command {
     Want(usize),
     /// Nothing more is wanted.
     Stop,
-    /// Settle a delivery, and say when the broker has taken it in.
+    /// Settle a delivery.
     Settle {
         number: u64,
         how: Settle,
-        done: Option<oneshot::Sender<Result<(), BrokerError>>>,
+        done: oneshot::Sender<Result<(), BrokerError>>,
+        /// Say so when the broker has taken it in, and not when it is on its way.
+        surely: bool,
     },
 }
 
@@ -125,7 +127,7 @@ pub(crate) struct RabbitLease {
     pub(crate) _consumer: Arc<AbortOnDropHandle<()>>,
     pub(crate) number: u64,
     pub(crate) message: Message,
-    pub(crate) copy: String,
+    pub(crate) copy: Arc<str>,
     pub(crate) redelivered: bool,
     pub(crate) begun: AtomicBool,
 }
@@ -138,12 +140,13 @@ impl RabbitLease {
     }
 
     /// Settles it at the broker.
-    async fn settle(&self, how: Settle) -> Result<(), BrokerError> {
+    async fn settle(&self, how: Settle, surely: bool) -> Result<(), BrokerError> {
         let (done, settled) = oneshot::channel();
         let command = Command::Settle {
             number: self.number,
             how,
-            done: Some(done),
+            done,
+            surely,
         };
         self.commands.send(command).map_err(|_| self.over())?;
         settled.await.map_err(|_| self.over())?
@@ -168,7 +171,7 @@ impl RabbitLease {
         }
         let ended = Ended(&self.standing);
         first.await?;
-        let settled = self.settle(how).await;
+        let settled = self.settle(how, true).await;
         if settled.is_ok() {
             ended.well();
         }
@@ -228,7 +231,7 @@ impl Lease for RabbitLease {
         match self.standing.settling() {
             Ok(_) => {
                 let ended = Ended(&self.standing);
-                let settled = self.settle(Settle::Ack).await;
+                let settled = self.settle(Settle::Ack, false).await;
                 if settled.is_ok() {
                     ended.well();
                 }

@@ -16,7 +16,8 @@ use weir_core::wire;
 use super::codec::Raw;
 use super::connection::{Connection, Failure, Live};
 use super::control::{Control, Record, Verdict, Which};
-use super::pulls::{Pulls, Settle};
+use super::lanes::Settle;
+use super::pulls::Pulls;
 use super::tail::Tail;
 
 /// How long a token that nobody needs is kept for whoever needs one next.
@@ -62,6 +63,15 @@ impl Balance {
         self.held.saturating_sub(self.tokens_for(self.committed))
     }
 
+    /// How much of what is wanted could be in use beside what is.
+    fn covered(self) -> usize {
+        if self.surplus {
+            return 0;
+        }
+        let worth = self.held * self.worth.max(1);
+        worth.saturating_sub(self.committed).min(self.wanted)
+    }
+
     /// Tokens that there is use for.
     fn demand(self) -> usize {
         self.tokens_for(self.committed + self.wanted)
@@ -93,17 +103,23 @@ impl Account {
         }
     }
 
+    /// How much of what is wanted the tokens cover.
+    pub(crate) fn covered(&self) -> usize {
+        self.balance().covered()
+    }
+
     /// Takes as much of what is wanted as the tokens cover.
     pub(crate) fn commit(&self, most: usize) -> usize {
         let mut balance = self.balance();
-        if balance.surplus {
-            return 0;
-        }
-        let free = (balance.held * balance.worth.max(1)).saturating_sub(balance.committed);
-        let taken = free.min(most).min(balance.wanted);
+        let taken = balance.covered().min(most);
         balance.committed += taken;
         balance.wanted -= taken;
         taken
+    }
+
+    /// Whether nothing may begin, because there are more tokens than there shall be.
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.balance().surplus
     }
 
     /// Says how many are delivered and not settled.

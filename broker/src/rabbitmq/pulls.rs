@@ -14,23 +14,13 @@ use futures::FutureExt as _;
 use futures::stream::{self, SelectAll, Stream, StreamExt as _};
 use lapin::Channel;
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
 use super::connection::{Failure, Live};
+use super::lanes::{Settle, settle};
 
 type Deliveries = Pin<Box<dyn Stream<Item = (u64, Option<lapin::Result<Delivery>>)> + Send>>;
-
-/// How a message is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settle {
-    /// It is removed.
-    Ack,
-    /// It goes back. The broker counts that for nothing, or only where nobody looks.
-    Requeue,
-}
 
 /// Requests on one queue.
 pub(crate) struct Pulls {
@@ -69,16 +59,14 @@ impl Pulls {
     /// broker has taken all of it in.
     pub(crate) async fn exchange(
         &mut self,
-        settle: &[(u64, Settle)],
+        settled: &[(u64, Settle)],
         more: usize,
     ) -> Result<(), Failure> {
         let more = u16::try_from(more).unwrap_or(u16::MAX);
         // A frame is sent when its future is first looked at. Nothing is lost by not waiting for more:
         // the answer below comes after all of them were taken in.
-        for (tag, how) in settle {
-            if let Some(Err(error)) = self.settle(*tag, *how).now_or_never() {
-                return Err(self.live.failure("settle", &error));
-            }
+        for (tag, how) in settled {
+            settle(&self.live, &self.channel, *tag, *how)?;
         }
         let prefetch = if more > 0 { more } else { self.prefetch };
         // The answer comes after everything before it was taken in. It changes nothing where it
@@ -123,23 +111,6 @@ impl Pulls {
         Ok(())
     }
 
-    async fn settle(&self, tag: u64, how: Settle) -> lapin::Result<()> {
-        match how {
-            Settle::Ack => {
-                self.channel
-                    .basic_ack(tag, BasicAckOptions::default())
-                    .await
-            }
-            Settle::Requeue => {
-                let options = BasicNackOptions {
-                    multiple: false,
-                    requeue: true,
-                };
-                self.channel.basic_nack(tag, options).await
-            }
-        }
-    }
-
     /// The next message. An error means that the requests are lost, because the queue is gone or the
     /// channel is. Waits for ever where nothing was asked for. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Delivery, Failure> {
@@ -182,13 +153,12 @@ impl Pulls {
 
     /// Gives back what nobody asked for.
     fn refuse(&self, delivery: &Delivery) -> Result<(), Failure> {
-        match self
-            .settle(delivery.delivery_tag, Settle::Requeue)
-            .now_or_never()
-        {
-            Some(Err(error)) => Err(self.live.failure("settle", &error)),
-            _ => Ok(()),
-        }
+        settle(
+            &self.live,
+            &self.channel,
+            delivery.delivery_tag,
+            Settle::Requeue,
+        )
     }
 
     /// Takes every request back, and returns what had come of them.
