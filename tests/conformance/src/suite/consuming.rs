@@ -6,8 +6,8 @@ use tokio::time::timeout;
 use weir_broker::Removal;
 
 use crate::ground::{
-    Ground, SOON, WHILE, becomes_empty, consumer, depth_becomes, drain, ids, next, none_for,
-    persist, plain, publish, take, unique,
+    Ground, LONGEST_LEASE, SOON, WHILE, becomes_empty, consumer, depth_becomes, drain, ids, next,
+    none_for, persist, plain, publish, take, unique,
 };
 use crate::subject::Feature;
 
@@ -94,7 +94,7 @@ pub async fn stop_hands_out_what_is_on_its_way(ground: Ground) {
 
 /// A consumer goes on by itself, and what was out can be settled after the outage.
 pub async fn consuming_survives_an_outage(mut ground: Ground) {
-    ground.spec.config.lease_seconds = 120;
+    ground.spec.config.lease_seconds = LONGEST_LEASE.as_secs() as u32;
     let transport = ground.apply().await;
     let queue = transport.queue(&ground.spec);
     publish(&queue, ids(1)).await;

@@ -9,7 +9,7 @@ use super::{
     Queue, another, attempts_of, begins, handle, handle_all, ids, ids_of, next, next_begun, none,
     queue,
 };
-use crate::ground::{Ground, becomes_empty, depth_becomes, failure};
+use crate::ground::{Ground, LONGEST_LEASE, becomes_empty, depth_becomes, failure};
 use crate::proxy::Mode;
 
 const LONG: Duration = Duration::from_mins(10);
@@ -51,7 +51,7 @@ pub async fn fifo_groups_that_rest_cost_no_place_of_the_limit(mut ground: Ground
 pub async fn fifo_a_rest_survives_kills(mut ground: Ground) {
     let rest = Duration::from_secs(4);
     ground.spec.config.batch_max = 3;
-    ground.spec.config.lease_seconds = 60;
+    ground.spec.config.lease_seconds = LONGEST_LEASE.as_secs() as u32;
     let here = queue(&mut ground).await;
     here.publish("a", ids("a", 0..5)).await;
     let mut turns = here.turns(1).await;
