@@ -11,8 +11,8 @@
 //!   (`notes`), because the counts of the broker do not tell a call from a delivery;
 //! - **deduplication** needs keys in another broker, the `state` of the bus (`dedup`).
 //!
-//! What this must never do: acknowledge before what follows is stored, take a message that nobody waits
-//! for, touch a queue that is not recorded as ours, delete a queue on a condition, republish what the
+//! What this must never do: acknowledge before what follows is stored, keep a message that nobody
+//! waits for, touch a queue that is not recorded as ours, delete a queue on a condition, republish what the
 //! broker wrote into headers. The pure parts (`control`, `notes`, `dead`, `ladder`, `topology`, `codec`)
 //! have their tests beside them, the whole is held to the conformance suite.
 

@@ -56,6 +56,7 @@ use super::codec::{DUE, Raw, put};
 use super::commit::{last, no_stream};
 use super::connection::parse;
 use super::queue::{Shared, due};
+use super::read::is_gone;
 use crate::error::BrokerError;
 use crate::queue::Published;
 
@@ -161,6 +162,22 @@ impl Fifo {
         {
             Ok(_) => Ok(()),
             Err(failure) => Err(self.told(failure).await),
+        }
+    }
+
+    /// Removes one message, which may be gone already.
+    async fn remove_one(&self, sequence: u64) -> Result<(), BrokerError> {
+        let api = format!("STREAM.MSG.DELETE.{}", self.shared.names.stream);
+        // What is erased is also written over.
+        let body = json!({ "seq": sequence, "no_erase": true });
+        match self
+            .shared
+            .connection
+            .api::<Done>("remove message", &api, &body)
+            .await
+        {
+            Err(failure) if !is_gone(&failure) => Err(self.told(failure).await),
+            _ => Ok(()),
         }
     }
 

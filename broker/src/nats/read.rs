@@ -256,7 +256,7 @@ pub(crate) async fn delete_copy(
     }
 }
 
-fn is_gone(failure: &Failure) -> bool {
+pub(crate) fn is_gone(failure: &Failure) -> bool {
     const SEQUENCE_NOT_FOUND: u32 = 10043;
     const DELETE_FAILED: u32 = 10057;
     matches!(

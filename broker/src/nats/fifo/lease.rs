@@ -191,8 +191,12 @@ impl NatsTurn {
         else {
             return Ok(());
         };
-        let subject = self.subject(progress);
-        self.fifo.remove_before(&subject, last.sequence + 1).await?;
+        if count == 1 && !self.fifo.replicated {
+            self.fifo.remove_one(last.sequence).await?;
+        } else {
+            let subject = self.subject(progress);
+            self.fifo.remove_before(&subject, last.sequence + 1).await?;
+        }
         progress.held.drain(..count);
         Ok(())
     }
