@@ -65,6 +65,7 @@ guarantees! {
     limit::permits_bound_batched_calls;
     limit::a_lost_permit_comes_back;
     consuming::nothing_is_prefetched;
+    consuming::what_is_not_wanted_here_goes_to_who_wants_it;
     consuming::next_is_cancel_safe;
     consuming::stop_hands_out_what_is_on_its_way;
     consuming::consuming_survives_an_outage (alone);

@@ -253,17 +253,27 @@ impl Log {
         .await
         .map_err(|failure| self.told(failure))?;
         of.tail.update(|book| book.read_again(&read));
-        let mut found: HashMap<u64, Arc<Raw>> = read.into_iter().collect();
-        let rest: Vec<u64> = places
-            .iter()
-            .copied()
-            .filter(|place| !found.contains_key(place))
-            .collect();
-        let rest = fetch(&live, &stream, &rest, now)
+        let mut found = read.into_iter().collect();
+        self.add_lacking(&live, of.number, places, &mut found)
+            .await?;
+        Ok(found)
+    }
+
+    /// Reads those records at some places, which are in order, that were not found.
+    async fn add_lacking(
+        &self,
+        live: &Live,
+        number: u64,
+        places: &[u64],
+        found: &mut HashMap<u64, Arc<Raw>>,
+    ) -> Result<(), BrokerError> {
+        let places = places.iter().copied();
+        let lacking: Vec<u64> = places.filter(|place| !found.contains_key(place)).collect();
+        let read = fetch(live, &self.names.log(number), &lacking, self.clock.now())
             .await
             .map_err(|failure| self.told(failure))?;
-        found.extend(rest.into_iter().map(|(at, raw)| (at, Arc::new(raw))));
-        Ok(found)
+        found.extend(read.into_iter().map(|(at, raw)| (at, Arc::new(raw))));
+        Ok(())
     }
 
     /// Opens a log that begins with nothing.

@@ -24,6 +24,26 @@ pub async fn nothing_is_prefetched(ground: Ground) {
     take(&mut quick, 9).await;
 }
 
+/// Who settles a message and wants no other keeps none from those who do.
+pub async fn what_is_not_wanted_here_goes_to_who_wants_it(ground: Ground) {
+    let queue = ground.queue().await;
+    let other = ground.another().await;
+    publish(&queue, ids(6)).await;
+    let mut done = consumer(&queue, 3).await;
+    for delivery in take(&mut done, 3).await {
+        delivery.lease.ack().await.unwrap();
+    }
+    let mut wanting = consumer(&other, 3).await;
+    let rest = take(&mut wanting, 3).await;
+    let attempts: Vec<u32> = rest.iter().map(|delivery| delivery.attempts).collect();
+    assert_eq!((done.wanted(), attempts), (0, vec![0, 0, 0]));
+    for delivery in rest {
+        delivery.lease.begin().await.unwrap();
+        delivery.lease.ack().await.unwrap();
+    }
+    becomes_empty(&queue).await;
+}
+
 /// Waiting for a delivery can be given up at any point without losing one.
 pub async fn next_is_cancel_safe(mut ground: Ground) {
     ground.spec.config.limit = 1000;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::super::apply::declare;
 use super::super::super::codec::{self, Raw};
 use super::super::super::connection::Live;
-use super::super::super::tail::{Tail, fetch};
+use super::super::super::tail::Tail;
 use super::super::super::topology::LOG;
 use super::super::book::Book;
 use super::super::record::{self, Outcome, Piece, Record, Stamped};
@@ -108,17 +108,12 @@ impl Log {
         let next = current.number + 1;
         let to = {
             let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
-            if coming.as_ref().is_none_or(|known| known.log.number != next) {
+            coming.take_if(|known| known.log.number != next);
+            let coming = coming.get_or_insert_with(|| Coming {
+                log: self.tail_of(next),
                 // Not the same for all processes: one of them is to begin anew.
-                let patience = PATIENCE.mul_f64(1.0 + fastrand::f64());
-                *coming = Some(Coming {
-                    log: self.tail_of(next),
-                    waiting: Waiting::new(Instant::now(), patience),
-                });
-            }
-            let Some(coming) = &mut *coming else {
-                return Ok(None);
-            };
+                waiting: Waiting::new(Instant::now(), PATIENCE.mul_f64(1.0 + fastrand::f64())),
+            });
             let reached = coming.log.tail.next();
             if sealed && !coming.waiting.is_over(reached, Instant::now()) {
                 return Ok(None);
@@ -214,16 +209,8 @@ impl Log {
                 .filter_map(|(offset, raw)| Some((offset, raw?)))
                 .collect()
         });
-        let lacking: Vec<u64> = offsets
-            .iter()
-            .copied()
-            .filter(|offset| !known.contains_key(offset))
-            .collect();
-        let stream = self.names.log(from.number);
-        let read = fetch(live, &stream, &lacking, self.clock.now())
-            .await
-            .map_err(|failure| self.told(failure))?;
-        known.extend(read.into_iter().map(|(at, raw)| (at, Arc::new(raw))));
+        self.add_lacking(live, from.number, offsets, &mut known)
+            .await?;
         Ok(known)
     }
 
