@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::api::{ConsumerInfo, Failure, MessageAnswer, NO_MESSAGE, StreamInfo};
 use super::apply::scheduled;
 use super::codec::{Raw, pairs, value};
-use super::commit::last;
+use super::commit::{last, no_stream};
 use super::connection::{Connection, REQUEST_TIMEOUT};
 use super::queue::Shared;
 use super::topology::WORKERS;
@@ -177,16 +177,13 @@ impl Shared {
         let body = json!({
             "batch": batch, "seq": from, "next_by_subj": subject, "max_bytes": max_bytes,
         });
-        connection
-            .send(
-                OPERATION,
-                &api,
-                Some(&inbox),
-                HeaderMap::new(),
-                Bytes::from(body.to_string()),
-            )
-            .await
-            .map_err(|failure| failure.told(&shown))?;
+        let (headers, body) = (HeaderMap::new(), Bytes::from(body.to_string()));
+        let sent = connection
+            .send(OPERATION, &api, Some(&inbox), headers, body)
+            .await;
+        if let Err(failure) = sent {
+            return Err(no_stream(connection, stream, failure).await);
+        }
         let mut found = Vec::new();
         let timed_out = || BrokerError::TimedOut {
             operation: OPERATION,
@@ -203,7 +200,8 @@ impl Shared {
                 None => {}
                 Some(204) => return Ok((found, number("Nats-Num-Pending").unwrap_or(0) > 0)),
                 Some(404) => return Ok((found, false)),
-                Some(503) => return Err(Failure::NoResponders.told(&shown)),
+                // Also of a stream that has no leader now.
+                Some(503) => return Err(no_stream(connection, stream, Failure::NoResponders).await),
                 Some(status) => {
                     return Err(BrokerError::Refused {
                         operation: OPERATION,

@@ -112,11 +112,14 @@ impl Management {
                 why: error.to_string(),
             })?;
         let answer = async {
-            let answer = self
-                .client
-                .request(request)
-                .await
-                .map_err(|error| self.unreachable(error))?;
+            let first = self.client.request(request.clone()).await;
+            let answer = match first {
+                // The server may end a connection that was kept just when it is used. Nothing that is asked here does
+                // anything else the second time.
+                Err(error) if !error.is_connect() => self.client.request(request).await,
+                first => first,
+            };
+            let answer = answer.map_err(|error| self.unreachable(error))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MOST_BYTES)
                 .collect()

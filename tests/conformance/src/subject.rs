@@ -342,7 +342,8 @@ impl Subject for Nats {
         match step {
             Step::Acknowledge | Step::EndTurn => b"+ACK",
             Step::StoreTurn => b".turn.",
-            Step::RemoveDeadLettered => b"STREAM.PURGE",
+            Step::RemoveDeadLettered if self.replicas() > 1 => b"STREAM.PURGE",
+            Step::RemoveDeadLettered => b"STREAM.MSG.DELETE",
             // Of a publication with an identity, which is a batch.
             Step::Publish => b"Nats-Batch-Commit",
         }
