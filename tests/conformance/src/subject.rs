@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use weir_broker::{MemoryBroker, NatsTransport, QueueSpec, SystemClock, Transport};
+use weir_broker::{Clock, MemoryBroker, NatsTransport, QueueSpec, SystemClock, Transport};
 use weir_core::config::BusConfig;
-use weir_core::names::QueueNames;
+use weir_core::names::{QueueNames, token};
 
 use crate::proxy::Proxy;
 use crate::server::Server;
@@ -122,6 +122,12 @@ pub trait Subject: Send + Sync {
 
     /// Stores a message that Weir did not write. Only with [`Feature::Strangers`].
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str);
+
+    /// Stores the turn of a group as a schedule does whose time has come: also where there is one. Only with
+    /// [`Feature::TurnsApart`] and [`Feature::Strangers`].
+    async fn fire_turn(&self, _spec: &QueueSpec, _group: &'static str) {
+        panic!("a group has no turn that can be written from outside")
+    }
 }
 
 /// What a transport does not have, with the reason.
@@ -407,6 +413,21 @@ impl Subject for Nats {
         config["max_msgs"] = 1.into();
         config["max_bytes"] = 1.into();
         self.api(format!("STREAM.UPDATE.{stream}"), config).await;
+    }
+
+    async fn fire_turn(&self, spec: &QueueSpec, group: &'static str) {
+        let client = async_nats::connect(self.url()).await.unwrap();
+        let names = QueueNames::of(&spec.object);
+        let role = |role: &str| names.role(&format!("{role}.{}", token(group)));
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Schedule", format!("@at {:.3}", SystemClock.now()));
+        headers.insert("Nats-Schedule-Target", role("turn"));
+        let schedule = async_nats::Request::new()
+            .headers(headers)
+            .payload(group.into());
+        let turn = client.send_request(role("wake"), schedule);
+        let answer = turn.await.unwrap().payload;
+        assert!(answer.starts_with(b"{\"stream\""), "{answer:?}");
     }
 
     async fn write_as_stranger(&self, spec: &QueueSpec, body: &'static str) {

@@ -145,6 +145,7 @@ guarantees! {
     fifo_hold::fifo_held_groups_are_listed_in_pages [Fifo];
     fifo_topology::fifo_topology_is_kept [Fifo];
     fifo_faults::fifo_a_message_without_a_turn_is_found [Fifo, CutConnection, TurnsApart];
+    fifo_faults::fifo_a_turn_beside_another_takes_nothing_from_it [Fifo, Strangers, TurnsApart];
     fifo_faults::fifo_a_dead_letter_is_single_after_a_crash_between [Fifo, CutConnection];
     fifo_faults::fifo_a_lost_connection_keeps_the_order [Fifo, CutConnection];
     fifo_faults::fifo_a_turn_that_comes_late_is_not_used [Fifo, CutConnection];

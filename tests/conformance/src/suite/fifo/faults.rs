@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Queue, grouped, handle, ids, ids_of, next, none_for, queue};
-use crate::ground::{Ground, SOON, becomes_empty, failure};
+use super::{Queue, grouped, handle, handle_all, ids, ids_of, next, none_for, queue};
+use crate::ground::{Ground, SOON, WHILE, becomes_empty, failure};
 use crate::proxy::Mode;
 use crate::subject::Step;
 
@@ -139,4 +139,26 @@ pub async fn fifo_a_turn_that_comes_late_is_not_used(mut ground: Ground) {
     turn.lease.ack(1).await.unwrap();
     assert!(turn.lease.more().await.unwrap().is_none());
     becomes_empty(&here.work).await;
+}
+
+/// A schedule that fires late stores a turn beside the one that is held. It takes nothing from it.
+pub async fn fifo_a_turn_beside_another_takes_nothing_from_it(mut ground: Ground) {
+    ground.spec.config.limit = 2;
+    let here = queue(&mut ground).await;
+    let mut turns = here.turns(2).await;
+    // The first turns of a process, as many as may be out, may have been somebody else's.
+    for group in ["x", "y"] {
+        here.publish(group, ids(group, 0..1)).await;
+        assert_eq!(handle(&mut turns, 1).await, ids(group, 0..1));
+    }
+    turns.want(1);
+    here.publish("a", ids("a", 0..3)).await;
+    let turn = next(&mut turns).await;
+    turn.lease.begin().await.unwrap();
+    ground.subject.fire_turn(&ground.spec, "a").await;
+    none_for(&mut turns, 3 * WHILE).await;
+    assert_eq!(handle_all(turn).await, ids("a", 0..3));
+    becomes_empty(&here.work).await;
+    let groups = here.fifo.groups().await.unwrap();
+    assert_eq!((groups.runnable, groups.in_turn), (0, 0));
 }
