@@ -369,6 +369,21 @@ pub(crate) fn close(channel: Channel) {
     drop(channel);
 }
 
+/// Closes a channel, and drops the consumers that were on it after that. Before, the library would cancel
+/// them, each in a task of its own, and end the whole connection where the channel is closing by then. Nor would
+/// it close a channel on which there is something that nobody took.
+pub(crate) fn end<T: Send + 'static>(channel: Channel, consumers: T) {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    task::start(async move {
+        // Where it is closed already, that was the aim.
+        let _ = channel.close(200, "OK".into()).await;
+        drop(consumers);
+    })
+    .detach();
+}
+
 async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel

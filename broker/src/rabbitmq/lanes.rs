@@ -18,7 +18,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 
-use super::connection::{Failure, Live};
+use super::connection::{self, Failure, Live};
 
 type Deliveries = Pin<Box<dyn Stream<Item = (u64, Option<lapin::Result<Delivery>>)> + Send>>;
 type Opening = Pin<Box<dyn Future<Output = (u64, Result<lapin::Consumer, Failure>)> + Send>>;
@@ -302,6 +302,16 @@ impl Lanes {
             }
             None => Err(Failure::Missing),
         }
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        let consumers = (
+            std::mem::take(&mut self.deliveries),
+            std::mem::take(&mut self.opening),
+        );
+        connection::end(self.channel.clone(), consumers);
     }
 }
 

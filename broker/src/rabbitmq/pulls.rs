@@ -17,7 +17,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
-use super::connection::{Failure, Live};
+use super::connection::{self, Failure, Live};
 use super::lanes::{Settle, settle};
 
 type Deliveries = Pin<Box<dyn Stream<Item = (u64, Option<lapin::Result<Delivery>>)> + Send>>;
@@ -193,5 +193,11 @@ impl Pulls {
         }
         self.owed.clear();
         Ok(rest)
+    }
+}
+
+impl Drop for Pulls {
+    fn drop(&mut self) {
+        connection::end(self.channel.clone(), std::mem::take(&mut self.deliveries));
     }
 }

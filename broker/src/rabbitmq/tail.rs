@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::codec::{self, number, properties};
-use super::connection::{Connection, Failure, Live, REQUEST_TIMEOUT};
+use super::connection::{self, Connection, Failure, Live, REQUEST_TIMEOUT};
 use crate::error::BrokerError;
 use crate::task;
 
@@ -392,27 +392,19 @@ fn offset(delivery: &Delivery) -> Option<u64> {
 /// Records on their way, on a channel of their own.
 struct Reading {
     channel: Channel,
-    deliveries: lapin::Consumer,
+    /// `None` when it has ended.
+    deliveries: Option<lapin::Consumer>,
 }
 
 impl Reading {
     async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
-        self.deliveries.next().await
+        self.deliveries.as_mut()?.next().await
     }
 }
 
 impl Drop for Reading {
-    /// Closes the channel. Left to the library it stays open while there is something on it that nobody took.
     fn drop(&mut self) {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        let channel = self.channel.clone();
-        task::start(async move {
-            // Where it is closed already, that was the aim.
-            let _ = channel.close(200, "OK".into()).await;
-        })
-        .detach();
+        connection::end(self.channel.clone(), self.deliveries.take());
     }
 }
 
@@ -432,7 +424,7 @@ async fn open(live: &Live, stream: &str, from: AMQPValue) -> Result<Reading, Fai
     let ((), deliveries) = live.within("read stream", both).await?;
     Ok(Reading {
         channel,
-        deliveries,
+        deliveries: Some(deliveries),
     })
 }
 
