@@ -22,7 +22,7 @@ const SHARE: Duration = Duration::from_millis(500);
 /// And for at most so many messages.
 const MOST_IN_A_ROW: usize = 256;
 /// So many messages are read at least when a group turns out to have more.
-const AHEAD: usize = 16;
+const AHEAD: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
