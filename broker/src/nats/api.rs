@@ -167,6 +167,9 @@ pub(crate) struct ConsumerInfo {
     pub(crate) paused: Option<bool>,
     #[serde(default)]
     pub(crate) delivered: DeliveredUpTo,
+    /// Everything up to there is acknowledged.
+    #[serde(default)]
+    pub(crate) ack_floor: DeliveredUpTo,
 }
 
 /// How far a consumer has come.

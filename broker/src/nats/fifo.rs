@@ -51,7 +51,7 @@ use weir_core::names::token;
 
 use self::claims::Claims;
 use self::note::Note;
-use super::api::{Done, Failure, PubAck};
+use super::api::{Done, Failure, MessageAnswer, NO_MESSAGE, PubAck};
 use super::codec::{DUE, Raw, put};
 use super::commit::{last, no_stream};
 use super::connection::parse;
@@ -176,8 +176,25 @@ impl Fifo {
             .api::<Done>("remove message", &api, &body)
             .await
         {
-            Err(failure) if !is_gone(&failure) => Err(self.told(failure).await),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(failure) if is_gone(&failure) => self.is_removed(sequence).await,
+            Err(failure) => Err(self.told(failure).await),
+        }
+    }
+
+    /// Makes sure that a message is gone: a server that ends refuses to remove one in the same words.
+    async fn is_removed(&self, sequence: u64) -> Result<(), BrokerError> {
+        let api = format!("STREAM.MSG.GET.{}", self.shared.names.stream);
+        let body = json!({ "seq": sequence });
+        match self
+            .shared
+            .connection
+            .api::<MessageAnswer>("read message", &api, &body)
+            .await
+        {
+            Ok(_) => Err(self.changed()),
+            Err(failure) if failure.code() == NO_MESSAGE => Ok(()),
+            Err(failure) => Err(self.told(failure).await),
         }
     }
 

@@ -138,8 +138,17 @@ impl Lanes {
         self.known.is_empty()
     }
 
+    /// Whether what is settled there lets another message come.
+    pub(crate) fn goes_on(&self, place: Place) -> bool {
+        let lane = self.known.get(&place.lane);
+        lane.is_some_and(|lane| lane.stays())
+    }
+
     /// Lets so many messages more come.
     pub(crate) fn grow(&mut self, more: usize) {
+        if more == 0 {
+            return;
+        }
         self.last += 1;
         let number = self.last;
         let lane = Lane {
@@ -183,6 +192,11 @@ impl Lanes {
             let number = *number;
             self.cancel(number);
         }
+    }
+
+    /// Lets no message come any more from where this one did.
+    pub(crate) fn cancel_of(&mut self, place: Place) {
+        self.cancel(place.lane);
     }
 
     /// Lets no message come any more.

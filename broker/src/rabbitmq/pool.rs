@@ -117,9 +117,11 @@ impl Account {
         taken
     }
 
-    /// Whether nothing may begin, because there are more tokens than there shall be.
-    pub(crate) fn has_surplus(&self) -> bool {
-        self.balance().surplus
+    /// Whether nothing may begin, because there are more tokens than there shall be, or more in use than those that are
+    /// held cover since they are worth less.
+    pub(crate) fn is_over(&self) -> bool {
+        let balance = self.balance();
+        balance.surplus || balance.committed > balance.held * balance.worth.max(1)
     }
 
     /// Says how many are delivered and not settled.

@@ -192,7 +192,12 @@ impl Fifo {
         let standing = judge(alone, &note, head.iter().map(|raw| due_of(raw, &note)), now);
         let mut read = head.iter().map(|raw| Held::read(raw, &note));
         match standing {
-            Standing::Drop => self.drop_turn(token).await.map(|()| None),
+            Standing::Drop => {
+                if !alone {
+                    self.clear_acknowledged(token).await?;
+                }
+                self.drop_turn(token).await.map(|()| None)
+            }
             Standing::Wait(due) => {
                 self.wake_at(&token.name, &token.group, due).await?;
                 self.drop_turn(token).await.map(|()| None)
@@ -245,6 +250,15 @@ impl Fifo {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
+    }
+
+    /// Removes turns before this one that were acknowledged and are there all the same, because a server was killed
+    /// between the two.
+    async fn clear_acknowledged(&self, token: &Token) -> Result<(), BrokerError> {
+        let acknowledged = self.turns().await?.ack_floor.stream_seq;
+        let subject = self.shared.names.turn(&token.name);
+        let before = token.sequence().min(acknowledged + 1);
+        self.remove_before(&subject, before).await
     }
 
     /// Gives a group a turn if it has anything to do.

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use async_nats::HeaderMap;
 
+use weir_core::names::token;
+
 use super::super::apply::{subjects_in, subjects_on};
 use super::Fifo;
 use super::head::Held;
@@ -59,36 +61,32 @@ impl Fifo {
         Ok(())
     }
 
-    /// Stores turns again that the consumer believes to have delivered and that nobody has. That is known
-    /// only while nothing is delivered at all.
+    /// Stores turns again that nobody has and that do not come: those that the consumer believes to be
+    /// acknowledged, and while nothing is out, those that it believes to be delivered.
     async fn sweep_stuck_turns(&self) -> Result<(), BrokerError> {
-        let (connection, names) = (&self.shared.connection, &self.shared.names);
+        let names = &self.shared.names;
         let turns = self.turns().await?;
-        if turns.num_ack_pending > 0 {
-            return Ok(());
-        }
-        let mut subjects = Vec::new();
-        subjects_on(connection, names, &names.all("turn"), |subject, _| {
-            if subjects.len() < MOST_STUCK {
-                subjects.push(subject.to_owned());
-            }
-        })
-        .await?;
-        for subject in subjects {
-            let Some(newest) = self.last_of(&subject).await? else {
-                continue;
+        let done = if turns.num_ack_pending > 0 {
+            turns.ack_floor.stream_seq
+        } else {
+            turns.delivered.stream_seq
+        };
+        let mut from = 1;
+        for _ in 0..MOST_STUCK {
+            let Some(stuck) = self.first_of(&names.all("turn"), from).await? else {
+                break;
             };
-            if newest.sequence > turns.delivered.stream_seq {
-                continue;
+            if stuck.sequence > done {
+                break;
             }
-            tracing::warn!(subject, "a turn that does not come is stored again");
-            let (headers, body) = (HeaderMap::new(), newest.body);
-            let again = self
-                .store_if(&subject, headers, body, newest.sequence)
+            from = stuck.sequence + 1;
+            let subject = names.turn(&token(&String::from_utf8_lossy(&stuck.body)));
+            tracing::debug!(subject, "a turn that does not come is stored again");
+            let (headers, body) = (HeaderMap::new(), stuck.body);
+            self.store_if(&subject, headers, body, stuck.sequence)
                 .await?;
-            if let Some(sequence) = again {
-                self.remove_before(&subject, sequence).await?;
-            }
+            // Where another one is there, that one comes.
+            self.remove_before(&subject, from).await?;
         }
         Ok(())
     }

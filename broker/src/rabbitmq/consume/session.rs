@@ -163,6 +163,34 @@ impl Session {
             .collect()
     }
 
+    /// Messages that come when everything that is to be settled has gone, and those that came and are not handed out.
+    fn coming(&self) -> usize {
+        let settling = self.settle.iter();
+        let settled = settling.filter(|settling| self.lanes.goes_on(settling.place));
+        self.lanes.free() + settled.count() + self.checking.len() + self.spare.len()
+    }
+
+    /// Gives up what has been more than what is wanted for a while. Answers how much is more now.
+    fn give_up(&mut self, now: Instant, wanted: usize) -> usize {
+        let surplus = |session: &Self| session.coming().saturating_sub(wanted);
+        // What goes back shall not come again at once, on a lane on which nobody wants it.
+        for at in 0..self.settle.len() {
+            if self.settle[at].how == Settle::Requeue && surplus(self) > 0 {
+                self.lanes.cancel_of(self.settle[at].place);
+            }
+        }
+        let rest = surplus(self);
+        let rest = rest - self.surplus.see(now, rest);
+        while surplus(self) > rest
+            && let Some(arrival) = self.spare.pop_back()
+        {
+            self.lanes.cancel_of(arrival.place);
+            self.settle.push(arrival.settling(Settle::Requeue));
+        }
+        self.lanes.shrink(surplus(self).saturating_sub(rest));
+        surplus(self)
+    }
+
     /// Gives back the messages whose leases are over. Looks every `step`.
     fn expire(&mut self, now: Instant, step: Duration) {
         if now < self.expire_at {
@@ -305,22 +333,22 @@ impl Pump {
         {
             self.hand_out(session, &arrival);
         }
-        if self.stopping || session.account.has_surplus() {
-            session.account.want(0);
+        if self.stopping || session.account.is_over() {
             session.lanes.close();
         }
         if self.stopping {
+            session.account.want(0);
             return now + LONG;
         }
         let mut look = now + LONG;
-        let coming = session.lanes.free() + session.checking.len();
-        let lacking = self.wanted.saturating_sub(coming);
-        session.account.want(lacking);
+        let coming = session.coming();
+        session.account.want(self.wanted.saturating_sub(coming));
         if session.account.covered() > 0 {
             let gathered = *session.covered_since.get_or_insert(now) + GATHER;
             if coming == 0 || gathered <= now {
-                let more = session.account.commit(usize::from(u16::MAX));
-                session.lanes.grow(more);
+                session
+                    .lanes
+                    .grow(session.account.commit(usize::from(u16::MAX)));
                 session.covered_since = None;
             } else {
                 look = gathered;
@@ -328,22 +356,7 @@ impl Pump {
         } else {
             session.covered_since = None;
         }
-        let surplus = (coming + session.spare.len()).saturating_sub(self.wanted);
-        let goes_back = |settling: &Settling| settling.how == Settle::Requeue;
-        let less = if session.settle.iter().any(goes_back) {
-            // What goes back shall not come again to who does not want it.
-            surplus
-        } else {
-            session.surplus.see(now, surplus)
-        };
-        if less > 0 {
-            session.lanes.shrink(less);
-            let spare = session.spare.len().min(less);
-            let back = session.spare.drain(..spare);
-            session
-                .settle
-                .extend(back.map(|arrival| arrival.settling(Settle::Requeue)));
-        }
+        let surplus = session.give_up(now, self.wanted);
         if surplus > 0 {
             look = look.min(now + GRACE);
         }
@@ -353,8 +366,16 @@ impl Pump {
     /// Sends what is to be settled.
     fn settle(&mut self, session: &mut Session) -> Result<(), Failure> {
         let mut freed = 0;
-        for mut settling in std::mem::take(&mut session.settle) {
-            freed += usize::from(session.lanes.settle(settling.place, settling.how)?);
+        let mut settlings = std::mem::take(&mut session.settle).into_iter();
+        while let Some(mut settling) = settlings.next() {
+            match session.lanes.settle(settling.place, settling.how) {
+                Ok(gone) => freed += usize::from(gone),
+                Err(failure) => {
+                    session.settle.push(settling);
+                    session.settle.extend(settlings);
+                    return Err(failure);
+                }
+            }
             // Whoever stops ends soon, and must not end before this has gone.
             let waits = |reply: &mut Reply| !reply.surely && !self.stopping;
             if let Some(reply) = settling.reply.take_if(waits) {

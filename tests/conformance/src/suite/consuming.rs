@@ -24,8 +24,9 @@ pub async fn nothing_is_prefetched(ground: Ground) {
     take(&mut quick, 9).await;
 }
 
-/// Who settles a message and wants no other keeps none from those who do.
-pub async fn what_is_not_wanted_here_goes_to_who_wants_it(ground: Ground) {
+/// Who settles a message and wants no other keeps none from those who do, nor its place of the limit.
+pub async fn what_is_not_wanted_here_goes_to_who_wants_it(mut ground: Ground) {
+    ground.spec.config.limit = 3;
     let queue = ground.queue().await;
     let other = ground.another().await;
     publish(&queue, ids(6)).await;
